@@ -1,0 +1,95 @@
+"""The metrics room: exactness against published values, conventions, bad input."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from fusionrepro.errors import InputError
+from fusionrepro.metrics import DEFAULT_METRICS, evaluate
+
+ORACLES = os.environ.get("FUSIONREPRO_ORACLES", "")
+needs_oracles = pytest.mark.skipif(not ORACLES, reason="FUSIONREPRO_ORACLES is not set")
+
+
+def noise(*shape, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return (torch.rand(*shape, generator=g) * 255).round() / 255
+
+
+@pytest.fixture
+def triple():
+    a, b = noise(2, 1, 48, 56, seed=1), noise(2, 1, 48, 56, seed=2)
+    return (a + b) / 2, a, b
+
+
+def grey(path):
+    x = np.asarray(Image.open(path)).astype(float)
+    if x.ndim == 3:  # MATLAB's rgb2gray on uint8
+        x = np.floor(x[..., :3] @ [0.298936021293775, 0.587043074451121, 0.114020904255103] + 0.5)
+    return torch.from_numpy(x / 255)[None, None]
+
+
+def published(name):
+    """(values, [fused, ir, vi] paths) of every published image of a metrics CSV."""
+    root = Path(ORACLES)
+    manifest = pd.read_csv(root / "manifest.csv", dtype=str)
+    values = pd.read_csv(root / "metrics" / name, dtype={"scene": str})
+    for (method, scene), group in values.groupby(["method", "scene"]):
+        row = manifest[(manifest.kind == "fused") & (manifest.method == method) & (manifest.scene == scene)].iloc[0]
+        yield group.set_index("metric").value, [root / row[c] for c in ("path", "ir", "vi")]
+
+
+@needs_oracles
+def test_tang2022_gives_the_published_values():
+    # Relative; Qabf on 0..1 depends on rounding noise where a gradient vanishes.
+    tolerance = dict.fromkeys(["EN", "SD", "SF", "AG", "MI", "MSE", "PSNR", "CC", "SCD", "VIF"], 1e-9) | {"Qabf": 0.05}
+    count = 0
+    for values, paths in published("tang_tno.csv"):
+        ours = evaluate(*map(grey, paths), metrics=list(tolerance), preset="tang2022").iloc[0]
+        for name, limit in tolerance.items():
+            assert ours[name] == pytest.approx(values[name], rel=limit), (paths[0], name)
+            count += 1
+    assert count == 297
+
+
+def test_batch_chunk_and_list_give_the_same(triple):
+    whole = evaluate(*triple, chunk=2)
+    assert tuple(whole.columns) == DEFAULT_METRICS
+    pd.testing.assert_frame_equal(whole, evaluate(*triple, chunk=1), rtol=1e-12)
+    pd.testing.assert_frame_equal(whole, evaluate(*(list(x) for x in triple)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, a, b: (f * float("nan"), a, b), "fused holds NaN"),
+        (lambda f, a, b: (f, a * 255, b), "divide it by 255"),
+        (lambda f, a, b: (f - 0.5, a, b), "to_picture"),
+        (lambda f, a, b: (f, a, (b * 255).byte()), "floating-point"),
+        (lambda f, a, b: (f, a[..., :-1], b), "differ in shape"),
+        (lambda f, a, b: (f, a[:1], b), "numbers of images differ"),
+        (lambda f, a, b: (f[..., :20, :], a[..., :20, :], b[..., :20, :]), "VIF needs images of at least 41"),
+        (lambda f, a, b: (f[:0], a[:0], b[:0]), "no image"),
+    ],
+)
+def test_bad_input_is_one_sentence(triple, change, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(*change(*triple))
+
+
+def test_unknown_names(triple):
+    with pytest.raises(InputError, match="did you mean 'SSIM'"):
+        evaluate(*triple, metrics=["SIM"])
+    with pytest.raises(InputError, match="did you mean 'tang2022'"):
+        evaluate(*triple, preset="tang22")
+
+
+def test_no_value_is_nan_on_degenerate_images(triple):
+    flat = torch.full_like(triple[0], 0.4)
+    for images in [(flat, flat, flat), (flat, *triple[1:]), (triple[1], triple[1], triple[2]), (triple[0], flat, flat)]:
+        assert evaluate(*images).notna().all(axis=None)
