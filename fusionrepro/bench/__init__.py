@@ -1,0 +1,1 @@
+"""Size, arithmetic, time and memory of fusion models, measured the same way for all."""
