@@ -18,7 +18,7 @@ __all__ = ["Image", "read_image", "write_image", "as_image", "list_images", "REA
 
 DEPTHS = {".png": (8, 16), ".tif": (8, 16, 32), ".tiff": (8, 16, 32), ".jpg": (8,), ".jpeg": (8,), ".bmp": (8,)}
 READ_SUFFIXES = (*DEPTHS, ".webp")
-_FORMATS = ("PNG", "TIFF", "JPEG", "MPO", "BMP", "WEBP")
+_FORMATS = ("PNG", "TIFF", "JPEG", "BMP", "WEBP")
 _WITH_ALPHA = (".png", ".tif", ".tiff")
 # EXIF orientation -> what turns the stored rows and columns into the upright picture
 _UPRIGHT = {
@@ -103,6 +103,7 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
 
 def _decode_pillow(path: Path) -> np.ndarray:
     with Pillow.open(path, formats=_FORMATS) as image:
+        # A phone's MPO is a JPEG with further views behind the first.
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path} holds {image.n_frames} pictures; save the one you mean as its own file.")
         image.load()
