@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['mix', 'seeded', 'Stage', 'Step', 'Fit', 'fit']
 
-# %% ../../nbs/training/01_loop.ipynb #afe042ef
+# %% ../../nbs/training/01_loop.ipynb #f62067ce
 import csv
 import errno
 import logging
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -118,7 +119,7 @@ def average_gradients(fabric: Fabric, parameters: list[nn.Parameter]) -> None:
     for g, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
         g.copy_(part.view_as(g))
 
-# %% ../../nbs/training/01_loop.ipynb #00fa06bd
+# %% ../../nbs/training/01_loop.ipynb #a7bb9fa4
 def epoch_order(n: int, *seed: Any) -> list[int]:
     "A shuffle of 0..n-1 that depends on `seed` alone"
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(*seed, "order"))).tolist()
@@ -138,6 +139,7 @@ def batches(stage: Stage, seed: int, epoch: int, first: int, rank: int, world: i
     def make(i):
         mine = order[i * stage.batch:(i + 1) * stage.batch][rank::world]
         return stack([stage.samples(epoch, j) for j in mine])
+    if first >= stage.steps: return
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, first)
         for i in range(first, stage.steps):
@@ -335,13 +337,14 @@ class Loop:
             place.epoch, place.step = place.epoch + 1, 0
         return True
 
-# %% ../../nbs/training/01_loop.ipynb #424cd31c
+# %% ../../nbs/training/01_loop.ipynb #4f86d830
 def _rates(stage: Stage) -> dict[str, float]:
     "The learning rate as a column; one each where there are several optimisers"
     many = len(stage.optimizers) > 1
     return {f"lr_{k}" if many else "lr": o.param_groups[0]["lr"] for k, o in stage.optimizers.items()}
 
-def _record(self: Loop, stage: Stage, losses: dict[str, float]) -> None:
+@patch
+def record(self: Loop, stage: Stage, losses: dict[str, float]) -> None:
     "Log a step, show it, save when it is time"
     place, now = self.place, time.perf_counter()
     place.seconds, self.clock = place.seconds + now - self.clock, now
@@ -353,14 +356,13 @@ def _record(self: Loop, stage: Stage, losses: dict[str, float]) -> None:
     if now - self.saved >= self.checkpoint_seconds or place.total >= self.stop_at:
         self.save(stage.optimizers)
 
-def _save(self: Loop, optimizers: dict[str, Optimizer]) -> None:
+@patch
+def save(self: Loop, optimizers: dict[str, Optimizer]) -> None:
     "Write the checkpoint, from the first process"
     if self.fabric.is_global_zero: self.keeper.save(self.keeper.checkpoint, self.place, optimizers)
     self.saved = time.perf_counter()
 
-Loop.record, Loop.save = _record, _save
-
-# %% ../../nbs/training/01_loop.ipynb #12c1510a
+# %% ../../nbs/training/01_loop.ipynb #14a59fa4
 def check_stages(stages: list[Stage], recipe: Recipe) -> None:
     "InputError for stages that cannot run"
     world = recipe.devices * recipe.num_nodes
@@ -385,10 +387,14 @@ def locked(folder: Path) -> Iterator[None]:
     "Hold the folder against a second process; the system lets go when this one dies"
     lock = FileLock(folder / "run.lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise FusionReproError(f"another process is training in {folder}: wait for it, or stop it first.") from None
+    except OSError as e:
+        raise FusionReproError(f"cannot write to the run folder {folder} ({e.strerror or e}): choose another one.") from e
     try:
+        for torn in folder.glob(".*-*"): torn.unlink()   # a write that a kill cut short
         yield
     finally:
         lock.release()
@@ -403,7 +409,7 @@ class Fit:
     steps: int      # done so far
     status: str     # trained, resumed, loaded (was finished before) or stopped
 
-# %% ../../nbs/training/01_loop.ipynb #41ff7c60
+# %% ../../nbs/training/01_loop.ipynb #242b04df
 def fit(
     stages: list[Stage],             # in order; their networks hold the result afterwards
     recipe: Recipe,                  # seed, precision, devices; its hash must be the folder's
@@ -421,13 +427,13 @@ def fit(
         place = keeper.load(keeper.weights)
         for m in all_modules(stages).values(): m.to(chosen).eval()
         return _result(keeper, place, "loaded")
-    if not (keeper.folder / "recipe.json").exists(): write_text(keeper.folder / "recipe.json", recipe.to_json())
     fabric = make_fabric(recipe, chosen)
     fabric.launch()
     first = fabric.is_global_zero
     with locked(keeper.folder) if first else nullcontext(), seeded(recipe.seed), prepared(fabric, list(all_modules(stages).values()), recipe):
         resumed = keeper.checkpoint.is_file()
         place = keeper.load(keeper.checkpoint) if resumed else Place()
+        if first: write_text(keeper.folder / "recipe.json", recipe.to_json())
         fabric.barrier()
         log = LossLog(keeper.folder / "losses.csv", place.total) if first else None
         bar = Progress(sum(s.steps * s.epochs for s in stages), place.total, progress and first)
