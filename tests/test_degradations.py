@@ -1,0 +1,58 @@
+"""What the degradations notebook does not show: gradients, types, batches, order of calls, speed."""
+
+import time
+
+import pytest
+import torch
+
+from fusionrepro.degradations.degradations import KINDS, degrade
+
+
+@pytest.fixture
+def pair():
+    return torch.rand(2, 3, 1, 24, 31, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strength_zero_is_the_identity(kind, pair):
+    a, b = degrade(*pair, kind, 0.0, which="both")
+    assert torch.equal(a, pair[0]) and torch.equal(b, pair[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_type_shape_and_range(kind, dtype, pair):
+    for x, y in zip(pair.to(dtype), degrade(*pair.to(dtype), kind, 1.0, which="both"), strict=True):
+        assert y.dtype == dtype and y.shape == x.shape and 0 <= y.min() and y.max() <= 1
+        assert not torch.equal(x, y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_pass(kind, pair):
+    vi = pair[1].clone().requires_grad_()
+    degrade(pair[0], vi, kind, 0.5)[1].sum().backward()
+    assert vi.grad.isfinite().all() and vi.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "blur"])
+def test_the_generator_decides(kind, pair):
+    g = torch.Generator().manual_seed(1)
+    first, second = degrade(*pair, kind, 0.7, g)[1], degrade(*pair, kind, 0.7, g)[1]
+    assert not torch.equal(first, second)  # it goes on from call to call
+    again = torch.Generator().manual_seed(1)
+    assert torch.equal(first, degrade(*pair, kind, 0.7, again)[1])
+    assert torch.equal(first, degrade(*pair, kind, 0.7, 1)[1])  # a seed is a fresh generator
+    before = torch.get_rng_state()
+    degrade(*pair, kind, 0.7, 1)
+    assert torch.equal(before, torch.get_rng_state())  # the global one is left alone
+    images = first - pair[1]
+    assert not torch.allclose(images[0], images[1])  # each image of a batch has its own pattern
+
+
+def test_speed():
+    """Every kind on a full-size pair stays far below what any network costs."""
+    ir, vi = torch.rand(2, 1, 1, 480, 640)
+    for kind in KINDS:
+        start = time.process_time()
+        degrade(ir, vi, kind, 0.5)
+        assert time.process_time() - start < 2, kind
