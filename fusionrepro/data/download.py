@@ -5,6 +5,7 @@ interruption and is continued by the next run, and only a verified file gets its
 """
 
 import errno
+import re
 import shutil
 import stat
 import tarfile
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,7 +33,7 @@ __all__ = ["Fetched", "Verified", "get", "verify", "terms", "unpack", "fetch_fil
 THREADS = 4
 ATTEMPTS = 4
 TIMEOUT = (10, 60)  # seconds to connect, seconds between bytes
-_CHUNK = 1 << 16
+_CHUNK = 1 << 13  # what a broken connection loses at most
 _TRANSIENT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
@@ -80,7 +82,8 @@ def _some(names: Iterable[str]) -> str:
 def terms(name: str) -> str:
     """Licence and citation of a data set, shown before a download."""
     m = load_manifest(name)
-    return f"{m.title}\n  {m.what}\n  licence:  {m.licence}\n  cite:     {m.citation}\n  homepage: {m.homepage}"
+    lines = [m.title, f"  {m.what}", f"  licence:  {m.licence}", f"  cite:     {m.citation}", f"  homepage: {m.homepage}"]
+    return "\n".join([*lines, *(f"  copy:     {s['repo']} ({s['licence']})" for s in m.sources.values())])
 
 
 # ---- progress ----------------------------------------------------------------------------------------------------------
@@ -132,8 +135,7 @@ class _Resuming(pooch.HTTPDownloader):
             size = self.part.stat().st_size
             self.part.unlink()
             raise DownloadError(f"{url} gave {size} bytes whose checksum is wrong; nothing was kept. Try again later or set FUSIONREPRO_MIRROR.")
-        shutil.copyfile(self.part, output_file)  # pooch moves this one to its name
-        self.part.unlink()
+        self.part.replace(output_file)  # pooch gives it its name
 
     def _fill(self, url: str) -> None:
         """Collect all bytes in the part file, however many attempts it takes, up to ATTEMPTS."""
@@ -142,7 +144,9 @@ class _Resuming(pooch.HTTPDownloader):
                 return self._continue(url)
             except _TRANSIENT as e:
                 if attempt == ATTEMPTS:
-                    raise DownloadError(f"{url} could not be fetched after {ATTEMPTS} attempts ({_reason(e)}); what is here is kept, run again.") from e
+                    raise _Fatal(f"{url} could not be fetched after {ATTEMPTS} attempts ({_reason(e)}); what is here is kept, run again.") from e
+            except requests.RequestException as e:
+                raise DownloadError(f"{url} could not be fetched ({_reason(e)}).") from e
             except OSError as e:
                 raise _disk_error(e, self.part) from e
             time.sleep(self.wait * 2 ** (attempt - 1))
@@ -187,7 +191,7 @@ def _disk_error(e: OSError, path: Path) -> FusionReproError:
 
 
 class _Fatal(DownloadError):
-    """A failure that every other file would meet as well."""
+    """The net or the disk is gone: every other file would meet the same failure."""
 
 
 def fetch_file(
@@ -240,11 +244,13 @@ def get(
         when a file could not be had; all others are fetched before, and kept.
     """
     manifest = load_manifest(name)
+    if not (folder or files or archive) and (there := _complete(name)):
+        return there
     target = Path(folder) if folder else settings.cache_dir() / "data" / manifest.folder
     if progress:
         from rich.console import Console
 
-        Console(stderr=True).print(terms(name), markup=False, highlight=False)
+        Console(stderr=True).print(terms(name), markup=False, highlight=False, soft_wrap=True)
     if archive is not None:
         new = unpack(archive, target)
         return Fetched(name, target, tuple(p.relative_to(target).as_posix() for p in new), 0, (), manifest.by_hand)
@@ -257,6 +263,15 @@ def get(
         _fetch_all(todo, target, count, wait)
     absent = tuple(f.path for f, ok in zip(wanted, right, strict=True) if not ok and not f.url)
     return Fetched(name, target, tuple(f.saved_as for f in todo), sum(right), absent, manifest.by_hand)
+
+
+def _complete(name: str) -> Fetched | None:
+    """What to answer when a complete and right copy lies there already."""
+    try:
+        found = verify(name, progress=False)
+    except DataError:
+        return None
+    return Fetched(name, found.folder, (), found.checked, ()) if found.ok else None
 
 
 def _chosen(manifest: Manifest, files: Iterable[str] | None) -> list[File]:
@@ -295,7 +310,7 @@ def _fetch_all(todo: list[File], folder: Path, count: Callable[[int], None], wai
             fetch_file(_mirrored(file.url), folder / file.saved_as, file.sha256, file.pixels, count, wait)
         except DownloadError as e:
             failures.append(e)
-            if isinstance(e, _Fatal) or "attempts" in str(e):  # the net or the disk is gone: the rest would only repeat it
+            if isinstance(e, _Fatal):
                 stop.set()
 
     pool = ThreadPoolExecutor(THREADS)
@@ -376,7 +391,7 @@ def unpack(
                 with reader() as source, open(path, "wb") as target:
                     shutil.copyfileobj(source, target)
             return _move_into(Path(t), folder)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as e:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as e:
         raise DataError(f"the archive {archive} is damaged or no archive ({e}); fetch it again.") from e
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -408,7 +423,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, Callable]]:
 def _inside(name: str, archive: Path) -> PurePosixPath:
     """A member's path when it stays inside the folder; DataError otherwise."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name or not path.parts and name not in (".", "./"):
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or not path.parts and name not in (".", "./"):
         raise DataError(f"the archive {archive} has the member '{name}', which would land outside its folder; it is not unpacked.")
     return path
 

@@ -83,6 +83,7 @@ class Manifest:
     homepage: str
     folder: str  # below the data root
     splits: dict[str, str]  # name: what is in it
+    sources: dict[str, dict] = field(default_factory=dict)  # alias: repo, commit and licence of a public copy
     files: tuple[File, ...] = ()
     layouts: dict[str, tuple[Layout, ...]] = field(default_factory=dict)  # split: how a complete copy lies
     by_hand: str = ""  # what to fetch where, and where to put it
@@ -118,7 +119,7 @@ class Status:
 
     name: str
     title: str
-    pairs: int  # listed; 0: not known before the set is there
+    pairs: int  # that are there, or that are listed; 0: not known before the set is there
     where: str  # folder it was found in, or empty
     licence: str
     state: str  # built in, ready, incomplete, download or by hand
@@ -144,10 +145,12 @@ def load_manifest(name: str) -> Manifest:
     Raises
     ------
     InputError
-        for an unknown name.
+        for an unknown name, or one of a procedural set.
     DataError
         when the manifest itself is not as it should be, naming the field or the line.
     """
+    if name in _procedural_names():
+        raise InputError(f"'{name}' is made by the program: there is nothing to fetch or to verify.")
     path = settings.path("manifests_path") / f"{name}.yaml"
     if not re.fullmatch(r"[a-z0-9_]+", name) or not path.is_file():
         raise unknown("data set", name, datasets())
@@ -160,12 +163,12 @@ def load_manifest(name: str) -> Manifest:
     for key in ("title", "what", "licence", "citation", "homepage", "folder", "splits"):
         if not raw.get(key):
             raise DataError(f"{path}: the field '{key}' is missing.")
-    known = set(Manifest.__dataclass_fields__) - {"name", "files"} | {"sources"}
+    known = set(Manifest.__dataclass_fields__) - {"name", "files"}
     if extra := set(raw) - known:
         raise DataError(f"{path}: unknown field '{sorted(extra)[0]}'; known are {', '.join(sorted(known))}.")
     if not isinstance(raw["splits"], dict):
         raise DataError(f"{path}: 'splits' must map each split to what is in it.")
-    sources = raw.pop("sources", None) or {}
+    sources = raw.setdefault("sources", {})
     layouts = raw.pop("layouts", None) or {}
     try:
         raw["layouts"] = {s: tuple(Layout(**d) for d in (v if isinstance(v, list) else [v])) for s, v in layouts.items()}
@@ -451,13 +454,14 @@ def status(name: str, data_root: str | Path | None = None) -> Status:
         return Status(name, title, _PROCEDURAL_PAIRS, "", "MIT, part of this project", "built in")
     manifest, folder = load_manifest(name), locate(name, data_root)
     listed = [f for f in manifest.files if f.role in ("ir", "vi")]
+    pairs = manifest.pairs()
     if folder is None:
         state = "download" if any(f.url for f in listed) else "by hand"
     else:
         try:
-            _find(manifest, "all", data_root, 0, "")
+            pairs = len(_find(manifest, "all", data_root, 0, "")[0])
             here = [f for f in listed if f.find(folder)]
             state = "ready" if len(here) in (0, len(listed)) else "incomplete"
         except (DataError, InputError):
             state = "incomplete"
-    return Status(name, manifest.title, manifest.pairs(), str(folder or ""), manifest.licence, state)
+    return Status(name, manifest.title, pairs, str(folder or ""), manifest.licence, state)

@@ -41,14 +41,14 @@ class Pair:
         "Height and width"
         return tuple(self.vi.shape[-2:])
 
-# %% ../../nbs/data/00_pairs.ipynb #a9b6e142
+# %% ../../nbs/data/00_pairs.ipynb #0aa6c8ab
 @dataclass(frozen=True)
 class PairFiles:
     "Where a pair lies; nothing is read yet"
     id: str                                 # unique within its data set
     ir: Path                                # the first source; the same path as `vi`: its fourth channel
     vi: Path                                # the second source
-    boxes: Path | np.ndarray | None = None  # YOLO text file, or (K,5): class, cx, cy, w, h as fractions
+    boxes: Path | np.ndarray | None = None  # YOLO text, or (K,5): class, cx, cy, w, h, fractions
     mask: Path | None = None                # a picture whose samples are classes
     binary: bool = False                    # the mask says target or not, whatever its grey levels
     meta: dict = field(default_factory=dict)
@@ -80,7 +80,7 @@ def to_pixels(
     y = (torch.stack([cy - h / 2, cy + h / 2], 1) * height).clamp(0, height)
     return torch.stack([kind, x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)
 
-# %% ../../nbs/data/00_pairs.ipynb #55ca6943
+# %% ../../nbs/data/00_pairs.ipynb #cf943c16
 def read_boxes(
     path: str | Path,  # YOLO text; an empty file is a picture without objects
 ) -> np.ndarray:       # (K,5), class, cx, cy, w, h as fractions
@@ -97,11 +97,12 @@ def read_boxes(
         except ValueError:
             row = []
         if len(row) != 5 or not np.isfinite(row).all():
-            raise DataError(f"{path}, line {number}: five numbers 'class cx cy w h' expected, found '{line.strip()[:60]}'.")
+            raise DataError(f"{path}, line {number}: five numbers 'class cx cy w h' expected, "
+                            f"found '{line.strip()[:60]}'.")
         rows.append(row)
     return np.array(rows, np.float32).reshape(-1, 5)
 
-# %% ../../nbs/data/00_pairs.ipynb #5ff6669c
+# %% ../../nbs/data/00_pairs.ipynb #f306f53c
 def read_mask(
     path: str | Path,      # a one-channel or palette picture
     binary: bool = False,  # every sample above zero is class 1
@@ -109,34 +110,37 @@ def read_mask(
     "A picture of classes"
     try:
         with Pillow.open(path) as image:
-            samples = np.asarray(image if image.mode in ("P", "L", "1", "I", "I;16") else image.convert("L"))
+            whole = image.mode in ("P", "L", "1", "I", "I;16")
+            samples = np.asarray(image if whole else image.convert("L"))
     except Exception as e:  # decoders raise nearly anything on a damaged file
         raise DataError(f"the mask {path} cannot be read ({e}); get the file again.") from e
     mask = torch.from_numpy(samples.astype(np.int64))
     return (mask > 0).long() if binary else mask
 
-# %% ../../nbs/data/00_pairs.ipynb #b52e5adb
+# %% ../../nbs/data/00_pairs.ipynb #6a133fba
 def read_pair(
     files: PairFiles,  # where the parts lie
 ) -> Pair:
     "Read a pair from disk; DataError when its parts do not fit together"
     second = read_image(files.vi)
     if files.ir == files.vi:
-        if second.alpha is None: raise DataError(f"{files.vi} should hold the thermal image as its fourth channel, but has none.")
+        if second.alpha is None:
+            raise DataError(f"{files.vi} should hold the thermal image as its fourth channel.")
         first = Image(second.alpha, second.bits, None, files.ir)
     else:
         first = read_image(files.ir)
     if first.size != second.size:
-        raise DataError(f"{first} and {second} differ in size; a pair must be aligned pixel by pixel.")
+        raise DataError(f"{first} and {second} differ in size; a pair must be aligned by pixels.")
     (ir, ir_cbcr), (vi, cbcr) = _planes(first), _planes(second)
     boxes = read_boxes(files.boxes) if isinstance(files.boxes, Path) else files.boxes
     mask = None if files.mask is None else read_mask(files.mask, files.binary)
     if mask is not None and tuple(mask.shape) != second.size:
-        raise DataError(f"the mask {files.mask} ({mask.shape[1]}x{mask.shape[0]}) and {second} differ in size.")
+        size = f"{mask.shape[1]}x{mask.shape[0]}"
+        raise DataError(f"the mask {files.mask} ({size}) and {second} differ in size.")
     boxes = None if boxes is None else to_pixels(boxes, second.size)
     return Pair(files.id, ir, vi, cbcr, ir_cbcr, boxes, mask, dict(files.meta))
 
-# %% ../../nbs/data/00_pairs.ipynb #dee4aafe
+# %% ../../nbs/data/00_pairs.ipynb #7d6eb34a
 class PairDataset(Sequence):
     "Pairs on disk, read when asked for: `data[0]`, `data['id']`, `data[:10]`"
     def __init__(self,
@@ -144,14 +148,16 @@ class PairDataset(Sequence):
         name: str = "pairs",                      # shown in tables and records
         memory: bool = False,                     # keep every pair that was read
         classes: Sequence[str] = (),              # names of the classes of boxes or masks
-        known: Mapping[str, str] | None = None,   # byte hash to pixel hash, spares decoding for the fingerprint
+        known: Mapping[str, str] | None = None,   # byte hash to pixel hash: spares decoding
     ):
-        self.files, self.name, self.memory, self.classes = tuple(files), name, memory, tuple(classes)
+        self.files, self.name = tuple(files), name
+        self.memory, self.classes = memory, tuple(classes)
         self._known, self._read = dict(known or {}), {}
         self._index = {f.id: i for i, f in enumerate(self.files)}
         if len(self._index) != len(self.files):
             seen = [f.id for f in self.files]
-            raise DataError(f"{name}: the id '{next(i for i in seen if seen.count(i) > 1)}' occurs twice; ids must be unique.")
+            twice = next(i for i in seen if seen.count(i) > 1)
+            raise DataError(f"{name}: the id '{twice}' occurs twice; ids must be unique.")
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -165,7 +171,8 @@ class PairDataset(Sequence):
     def __getitem__(self, i):
         if isinstance(i, slice): return self.take(range(len(self))[i])
         if isinstance(i, str):
-            if i not in self._index: raise InputError(f"{self.name} has no pair '{i}'; it has {', '.join(self.ids[:3])}, …")
+            if i not in self._index:
+                raise InputError(f"{self.name} has no pair '{i}'; it has {', '.join(self.ids[:3])}, …")
             i = self._index[i]
         i = range(len(self))[i]
         if i in self._read: return self._read[i]
@@ -178,7 +185,8 @@ class PairDataset(Sequence):
     ) -> "PairDataset":
         "A part of the data set"
         if isinstance(which, int): which = range(min(which, len(self)) if which > 0 else len(self))
-        return PairDataset((self.files[i] for i in which), self.name, self.memory, self.classes, self._known)
+        files = (self.files[i] for i in which)
+        return PairDataset(files, self.name, self.memory, self.classes, self._known)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -186,17 +194,19 @@ class PairDataset(Sequence):
         digest = hashlib.sha256()
         for f in self.files:
             parts = [f.id, *(content_hash(p, self._known) for p in f.paths)]
-            if isinstance(f.boxes, np.ndarray): parts.append(hashlib.sha256(f.boxes.tobytes()).hexdigest())
+            if isinstance(f.boxes, np.ndarray):
+                parts.append(hashlib.sha256(f.boxes.tobytes()).hexdigest())
             digest.update("\n".join(parts).encode() + b"\n\n")
         return digest.hexdigest()[:12]
 
-# %% ../../nbs/data/00_pairs.ipynb #8efd1369
+# %% ../../nbs/data/00_pairs.ipynb #f3540672
 def _by_stem(folder: Path) -> dict[str, Path]:
     "Images of a folder by their stem; DataError for two files of one stem"
     found: dict[str, Path] = {}
     for path in list_images(folder):
         if path.stem in found:
-            raise DataError(f"{folder} holds both {found[path.stem].name} and {path.name}; keep one of them.")
+            both = f"{found[path.stem].name} and {path.name}"
+            raise DataError(f"{folder} holds both {both}; keep one of them.")
         found[path.stem] = path
     return found
 
@@ -212,7 +222,7 @@ def _some(names: Iterable[str]) -> str:
     names = sorted(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
-# %% ../../nbs/data/00_pairs.ipynb #4fd40d99
+# %% ../../nbs/data/00_pairs.ipynb #64048480
 def pair_files(
     ir_dir: str | Path,  # folder of the first sources
     vi_dir: str | Path,  # folder of the second sources
@@ -223,11 +233,13 @@ def pair_files(
     ir, vi = _by_stem(ir_dir), _by_stem(vi_dir)
     for mine, others, folder in ((ir, vi, vi_dir), (vi, ir, ir_dir)):
         if lonely := mine.keys() - others.keys():
-            raise DataError(f"{folder} has no partner for {_some(mine[s].name for s in lonely)}; partners have the same file name.")
+            names = _some(mine[s].name for s in lonely)
+            raise DataError(f"{folder} has no partner for {names}; partners have the same file name.")
     for stem in ir:
         sizes = _header_size(ir[stem]), _header_size(vi[stem])
         if None not in sizes and sizes[0] != sizes[1]:
-            shown = " and ".join(f"{p} ({w}x{h})" for p, (w, h) in zip((ir[stem], vi[stem]), sizes, strict=True))
+            named = zip((ir[stem], vi[stem]), sizes, strict=True)
+            shown = " and ".join(f"{p} ({w}x{h})" for p, (w, h) in named)
             raise DataError(f"{shown} differ in size; a pair must be aligned pixel by pixel.")
     return [PairFiles(prefix + stem, ir[stem], vi[stem]) for stem in sorted(ir)]
 
@@ -238,9 +250,10 @@ def pair_folders(
     memory: bool = False, # keep what was read
 ) -> PairDataset:
     "The data set of two folders whose files have the same stems"
-    return PairDataset(pair_files(ir_dir, vi_dir), name or Path(vi_dir).resolve().parent.name, memory)
+    name = name or Path(vi_dir).resolve().parent.name
+    return PairDataset(pair_files(ir_dir, vi_dir), name, memory)
 
-# %% ../../nbs/data/00_pairs.ipynb #c64e8854
+# %% ../../nbs/data/00_pairs.ipynb #896b8d99
 @dataclass
 class Batch:
     "Stacked pairs"
@@ -261,8 +274,10 @@ def collate(
     if not pairs: raise InputError("a batch needs at least one pair.")
     if len(sizes := {p.size: p.id for p in pairs}) > 1:
         shown = ", ".join(f"{name} is {w}x{h}" for (h, w), name in sizes.items())
-        raise InputError(f"the pairs of a batch differ in size ({shown}); crop them, or use batches of one.")
+        raise InputError(f"the pairs of a batch differ in size ({shown}); crop them or use batches of 1.")
     cbcr = None
     if any(p.cbcr is not None for p in pairs):
-        cbcr = torch.stack([p.cbcr if p.cbcr is not None else torch.full((2, *p.size), 0.5) for p in pairs])
-    return Batch(torch.stack([p.ir for p in pairs]), torch.stack([p.vi for p in pairs]), cbcr, tuple(p.id for p in pairs))
+        grey = lambda p: torch.full((2, *p.size), 0.5)
+        cbcr = torch.stack([grey(p) if p.cbcr is None else p.cbcr for p in pairs])
+    ir, vi = torch.stack([p.ir for p in pairs]), torch.stack([p.vi for p in pairs])
+    return Batch(ir, vi, cbcr, tuple(p.id for p in pairs))
