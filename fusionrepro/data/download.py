@@ -93,9 +93,10 @@ def terms(name: str) -> str:
 def _progress(text: str, total: int, shown: bool, bytes_: bool) -> Iterator[Callable[[int], None]]:
     """Give a function that counts; a bar appears once the work has taken two seconds."""
     from rich import progress as rich
+    from rich.console import Console
 
     columns = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if bytes_ else (rich.MofNCompleteColumn(),)
-    bar = rich.Progress(rich.TextColumn("{task.description}"), rich.BarColumn(), *columns, rich.TimeRemainingColumn(), disable=not shown)
+    bar = rich.Progress(rich.TextColumn("{task.description}"), rich.BarColumn(), *columns, rich.TimeRemainingColumn(), console=Console(stderr=True), disable=not shown)
     task, begin, lock, running = bar.add_task(text, total=total or None), time.monotonic(), threading.Lock(), False
 
     def count(n: int) -> None:
