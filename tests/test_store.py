@@ -143,7 +143,7 @@ def test_a_card_of_other_weights_is_noticed():
         store.load("tiny")
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {f"module.{k}": v for k, v in s.items()}])
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "optimizer": {"state": {}}}, lambda s: {"weight": s, "epoch": 3}, lambda s: {f"module.{k}": v for k, v in s.items()}])
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".pkl", ".model"])
 def test_the_authors_files_are_mapped(tmp_path, wrap, suffix):
     model = Tiny()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from fusionrepro.errors import CheckpointError, FusionReproError, InputError
@@ -337,7 +338,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
     def full(tensors, name, metadata):
         Path(name).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")  # its words on a full disk
 
     monkeypatch.setattr("fusionrepro.training.checkpoint.save_file", full)
     with pytest.raises(FusionReproError, match="disk is full"):

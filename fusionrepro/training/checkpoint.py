@@ -1,6 +1,8 @@
 """Checkpoints: any nested state in one safetensors file, written atomically, read without unpickling."""
 
+import errno
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,12 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[
         seen.add(place)
     header = {"format": FORMAT} | {k: json.dumps(v) for k, v in (meta or {}).items()}
     with atomic(path) as temporary:
-        save_file(plain, temporary, metadata=header)
+        try:
+            save_file(plain, temporary, metadata=header)
+        except SafetensorError as e:
+            # The system's error number stands in the text only; `atomic` knows what to say about it.
+            number = re.search(r"os error (\d+)", str(e))
+            raise OSError(int(number[1]) if number else errno.EIO, str(e)) from e
     return Path(path)
 
 

@@ -1,6 +1,7 @@
 """The trained models: loading by name, publishing, and reading the authors' public checkpoints without unpickling code."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files as package_files
@@ -201,7 +202,8 @@ def _read_torch(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"there is no weight file {path}.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about the pickle protocol, of no use to a user
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # a broken file raises nearly every class there is
         reason = str(e).strip().splitlines()[0][:160] if str(e).strip() else type(e).__name__
         raise CheckpointError(
@@ -212,10 +214,10 @@ def _read_torch(path: Path) -> Any:
 
 def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     """The named tensors in a checkpoint: bare, under a usual key, with or without the prefix of data parallelism."""
-    for key in ("state_dict", "model_state_dict", "model", "net", "params"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    if isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
+        inside = {k: v for k, v in content.items() if isinstance(v, Mapping)}
+        usual = [k for k in ("state_dict", "model_state_dict", "model", "net", "params", "weight") if k in inside] or list(inside)
+        content = inside[usual[0]] if usual else content
     if not isinstance(content, Mapping) or not content or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
         raise CheckpointError(f"{path} holds no state dict of tensors: give a file with the weights of one network.")
     prefix = "module."
