@@ -96,7 +96,8 @@ def _progress(text: str, total: int, shown: bool, bytes_: bool) -> Iterator[Call
     from rich.console import Console
 
     columns = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if bytes_ else (rich.MofNCompleteColumn(),)
-    bar = rich.Progress(rich.TextColumn("{task.description}"), rich.BarColumn(), *columns, rich.TimeRemainingColumn(), console=Console(stderr=True), disable=not shown)
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), *columns, rich.TimeRemainingColumn())
+    bar = rich.Progress(*columns, console=Console(stderr=True), disable=not shown)
     task, begin, lock, running = bar.add_task(text, total=total or None), time.monotonic(), threading.Lock(), False
 
     def count(n: int) -> None:
