@@ -17,7 +17,8 @@ NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not {"_drafts",
 MODULES = sorted(p for p in (ROOT / "fusionrepro").rglob("*.py") if "__pycache__" not in p.parts)
 PAPERS = ("a2rnet", "smfnet", "daefuse", "msfam", "derun")
 FLOORS = [  # a room imports only from floors below its own
-    {"errors", "files", "settings", "registry"},
+    {"errors"},
+    {"files", "settings", "registry"},
     {"imaging"},
     {"data"},
     {"metrics", "losses", "nn"},
