@@ -1,0 +1,334 @@
+"""One run of a reproduction notebook: its recipe, its folder, and everything that it records.
+
+    run = start_run("a2rnet", profile, seed, data_root=data_root, out_dir=out_dir, epochs=epochs)
+    data = run.dataset("scenes")
+    run.table("table2", frame, row="model", data=data, post="minmax", eps="4/255")
+    run.figure("fig6", figure, data=data)
+    run.finish()
+"""
+
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fusionrepro import __version__, settings
+from fusionrepro.errors import FusionReproError, InputError, unknown
+from fusionrepro.files import atomic, write_text
+from fusionrepro.reproduction import claims, compare, ledger
+from fusionrepro.training.recipe import Recipe, coerce, recipe_for
+
+# Parameters of a run that are no fields of its recipe: they decide what is tested, not what is trained.
+TEST_FIELDS = {"pairs": int, "sets": str}
+_VERSIONS = ("torch", "numpy", "scipy", "pandas", "scikit-image", "kornia", "lightning-fabric", "papermill")
+
+
+def paper_recipe(slug: str, profile: str, **overrides: Any) -> Recipe:
+    """The recipe of a paper in a profile, with the user's changes."""
+    ledger.paper(slug)
+    try:
+        training = import_module(f"fusionrepro.{slug}.training")
+    except ModuleNotFoundError as e:
+        if not e.name or not f"fusionrepro.{slug}.training".startswith(e.name):
+            raise
+        raise FusionReproError(f"{slug} is not built yet: its artifacts are open, see `fusionrepro ledger`.") from None
+    return recipe_for(training.RECIPE, training.PROFILES, profile, **overrides)
+
+
+def plan(slug: str, profile: str, seed: int = 0, **overrides: Any) -> tuple[Recipe, dict, Path]:
+    """The recipe, the test parameters and the folder of a run, before anything runs.
+
+    An override that is 0 or empty means: what the profile says.
+    """
+    given = {k: v for k, v in overrides.items() if isinstance(v, bool) or v not in (None, "", 0, "0")}
+    tests = {k: coerce(k, TEST_FIELDS[k], given.pop(k)) for k in TEST_FIELDS if k in given}
+    if tests.get("pairs", 1) < 1:
+        raise InputError(f"pairs must be 1 or more, or 0 for what the profile says, not {tests['pairs']}.")
+    base = paper_recipe(slug, profile, seed=seed)
+    known = [f.name for f in fields(base)] + list(TEST_FIELDS)
+    for name in given:
+        if name not in known:
+            raise unknown("parameter", name, known)
+    recipe = base.override(**given)
+    digest = recipe.hash if not tests else sha256(f"{recipe.hash} {sorted(tests.items())}".encode()).hexdigest()[:8]
+    return recipe, tests, settings.path("runs_path") / slug / f"{profile}-s{seed}-{digest}"
+
+
+def start_run(
+    paper: str,  # slug
+    profile: str = "smoke",  # smoke, laptop, gpu or paper
+    seed: int = 0,
+    data_root: str = "",  # empty: FUSIONREPRO_DATA or settings.ini
+    out_dir: str = "",  # empty: the run's own folder under runs_path
+    **overrides: Any,  # recipe fields, `pairs` (test pairs a set) and `sets` (comma-separated); 0 or empty: the profile's
+) -> "Run":
+    """Check the parameters, build the recipe, fix seeds and threads, and open the run's folder with run.json."""
+    seed = coerce("seed", int, seed)
+    limits = settings.profile(coerce("profile", str, profile))
+    recipe, tests, folder = plan(paper, profile, seed, **overrides)
+    folder = Path(out_dir).expanduser().resolve() if out_dir else folder
+    device = settings.device(limits.device)
+    _fix(seed, limits.threads)
+    run = Run(paper, limits, recipe, tests, folder, device, settings.data_root(data_root))
+    run._clear()
+    run._write()
+    return run
+
+
+def _fix(seed: int, threads: int) -> None:
+    """Seeds of every generator, and no more threads than the batch runner grants."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = False
+    granted = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+    if wanted := min(filter(None, (threads, granted)), default=0):
+        torch.set_num_threads(wanted)
+
+
+class Run:
+    """What `start_run` gives to a notebook."""
+
+    def __init__(self, paper, limits, recipe, tests, folder, device, data_root):
+        self.paper = ledger.paper(paper)
+        self.profile: str = limits.name
+        self.recipe: Recipe = recipe
+        self.seed: int = recipe.seed
+        self.folder: Path = folder
+        self.device: torch.device = device
+        self.data_root: Path | None = data_root
+        self.pairs: int = tests.get("pairs", limits.limit)
+        names = [s.strip() for s in tests.get("sets", "").split(",") if s.strip()]
+        self.sets: tuple[str, ...] = tuple(names) or self.paper.evaluate[self.profile]
+        self._limits, self._tests, self._start = limits, tests, time.time()
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._items: list[dict] = []
+        self._artifacts: dict[str, dict] = {}
+        self._record: dict[str, Any] = {"data": {}, "weights": {}, "notes": []}
+        self._environment = environment(device)
+
+    def __repr__(self) -> str:
+        where = f"on {', '.join(self.sets)}, {self.pairs or 'all'} pairs each"
+        return f"Run({self.paper.slug}, {self.profile}, seed {self.seed}, {where}, {self.device}, {self.folder})"
+
+    # ---- what a notebook needs -----------------------------------------------------------------------------------------
+
+    def dataset(self, name: str, split: str = "", limit: int | None = None) -> Sequence:
+        """A data set by name, at most `pairs` pairs of it, with its fingerprint in the record."""
+        from fusionrepro.data.manifests import load_dataset
+
+        data = load_dataset(name, split, self.data_root, self.pairs if limit is None else limit)
+        entry = {"split": split or "test", "pairs": len(data), "fingerprint": data.fingerprint}
+        self._record["data"][f"{data.name}/{entry['split']}"] = entry
+        self._write()
+        return data
+
+    def training_folder(self, recipe: Recipe | None = None) -> Path:
+        """Where the training of a recipe lives: shared by all runs, so that it is done once."""
+        return (recipe or self.recipe).folder(settings.path("runs_path") / "training")
+
+    def weights(self, label: str, module: torch.nn.Module) -> str:
+        """Record the hash of a model's weights under `label`; gives the hash."""
+        from fusionrepro.training.store import weights_sha256
+
+        self._record["weights"][label] = digest = weights_sha256(module)
+        self._write()
+        return digest
+
+    def note(self, text: str) -> None:
+        """A sentence for the report: what a reader has to know about this run."""
+        if text not in self._record["notes"]:
+            self._record["notes"].append(text)
+        self._write()
+
+    # ---- recording -----------------------------------------------------------------------------------------------------
+
+    def table(
+        self,
+        name: str,  # artifact of the ledger: table2, or the numbers behind fig4
+        frame: pd.DataFrame,  # one line a row of the table, one column a metric
+        row: str | list[str] = "method",  # columns that label a row; several are joined by " / "
+        *,
+        data: Any = None,  # data set or its name; a column `data` of the frame wins
+        n: int | None = None,  # pairs; a column `n` of the frame wins
+        **facts: Any,  # post="minmax", eps="4/255", ...: compared with the conditions of the ledger
+    ) -> pd.DataFrame:  # the comparison with the paper, one line a cell
+        """Record a table, compare it with the paper, and give the comparison back."""
+        artifact = self.paper.artifact(name)
+        n = len(data) if n is None and data is not None and not isinstance(data, str) else n
+        where = "" if data is None else data if isinstance(data, str) else data.name
+        facts = {k: str(v) for k, v in facts.items()}
+        cells = compare.long_form(frame, row, where, n)
+        found = compare.items(self.paper, artifact, cells, compare.Conditions(self.profile, facts))
+        self._tables[name] = cells
+        self._items = [i for i in self._items if i["id"] != artifact.address] + found
+        keys = [row] if isinstance(row, str) else list(row)
+        self._entry(artifact, table=f"tables/{name}.csv", keys=keys, facts=facts, data=sorted(set(cells["data"]) - {""}))
+        with atomic(self.folder / "tables" / f"{name}.csv") as path:
+            frame.to_csv(path, index=any(frame.index.names))
+        self._write()
+        return self.compare(name)
+
+    def figure(self, name: str, figure, *, data: Any = None, caption: str = "", **facts: Any) -> None:
+        """Record a matplotlib figure as PNG (120 dpi) and PDF."""
+        artifact = self.paper.artifact(name)
+        base = self.folder / "figures" / name
+        for suffix, options in ((".png", {"dpi": 120}), (".pdf", {"metadata": {"CreationDate": None}})):
+            with atomic(base.with_suffix(suffix)) as path:
+                figure.savefig(path, bbox_inches="tight", **options)
+        names = [data] if data is not None and (isinstance(data, str) or hasattr(data, "name")) else data or []
+        names = [d if isinstance(d, str) else d.name for d in names]
+        self._entry(artifact, figure=f"figures/{name}.png", caption=caption, facts={k: str(v) for k, v in facts.items()}, data=names)
+        self._write()
+
+    def compare(self, name: str | None = None) -> pd.DataFrame:
+        """Ours beside the paper's, of one artifact or of all."""
+        address = self.paper.artifact(name).address if name else None
+        found = [i for i in self._items if address in (None, i["id"])]
+        columns = ["id", "data", "row", "column", "value", "paper", "difference", "tolerance", "verdict", "why"]
+        return pd.DataFrame(found, columns=columns)
+
+    def finish(self) -> pd.DataFrame:
+        """Close the run: claims, results.json, a table; fails when an artifact of the ledger is missing."""
+        lost = self.missing()
+        self._write("incomplete" if lost else "ok")
+        if lost:
+            raise FusionReproError(f"{self.paper.slug} did not record {', '.join(lost)}, which the ledger calls regenerated; partial results are in {self.folder}.")
+        print(self.folder)
+        return self.summary()
+
+    def missing(self) -> list[str]:
+        """What the ledger calls regenerated and this run has not recorded."""
+        wanted = [(a.id, r) for a in self.paper.artifacts.values() if a.status == "regenerated" for r in a.records]
+        return [f"{name} ({kind})" for name, kind in wanted if kind not in self._artifacts.get(name, {})]
+
+    def summary(self) -> pd.DataFrame:
+        """One line an artifact: cells, verdicts, and why not comparable."""
+        lines = []
+        for name, entry in self._artifacts.items():
+            own = [i for i in self._items if i["id"] == entry["id"]]
+            why = next((i["why"] for i in own if i["paper"] is not None and i["verdict"] == "not comparable"), "")
+            lines.append({"artifact": name, "cells": len(own), **compare.counts(own), "why": why})
+        return pd.DataFrame(lines, columns=["artifact", "cells", *compare.VERDICTS, "why"])
+
+    # ---- files ---------------------------------------------------------------------------------------------------------
+
+    def _entry(self, artifact: ledger.Artifact, **values: Any) -> None:
+        entry = self._artifacts.setdefault(artifact.id, {"id": artifact.address, "kind": artifact.kind, "facts": {}, "data": []})
+        facts = entry["facts"] | values.pop("facts")
+        data = entry["data"] + [d for d in values.pop("data") if d not in entry["data"]]
+        entry.update({k: v for k, v in values.items() if v}, facts=facts, data=data)
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left here, so that no old table stands for a new one."""
+        for kind in ("tables", "figures"):
+            for path in (self.folder / kind).glob("*.*"):
+                path.unlink()
+
+    def _write(self, status: str = "running") -> None:
+        """results.json: the same for the same seed. run.json: also what differs from run to run."""
+        order = list(self.paper.artifacts)
+        results = {
+            "schema": 1,
+            "paper": self.paper.slug,
+            "run": self.folder.name,
+            "profile": self.profile,
+            "data": ", ".join(self.sets),
+            "status": status,
+            "items": self._items,
+            "artifacts": [self._artifacts[name] for name in order if name in self._artifacts],
+            "claims": claims.evaluate(self.paper.slug, self._tables, self.profile),
+            "notes": self._record["notes"],
+        }
+        write_text(self.folder / "results.json", _json(results))
+        record = {
+            "paper": self.paper.slug,
+            "profile": self.profile,
+            "seed": self.seed,
+            "recipe": asdict(self.recipe),
+            "recipe_hash": self.recipe.hash,
+            "tests": {"sets": list(self.sets), "pairs": self.pairs, **self._tests},
+            "data": self._record["data"],
+            "data_root": bool(self.data_root),
+            "weights": self._record["weights"],
+            **self._environment,
+            "started": datetime.fromtimestamp(self._start, UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self._start, 1),
+            "peak_memory_mib": _peak_memory(self.device),
+        }
+        write_text(self.folder / "run.json", _json(record))
+
+
+def _json(value: Any) -> str:
+    """JSON that every reader takes: no NaN."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and commit: what a number depends on besides its recipe."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+    commit, dirty = _commit()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {"fusionrepro": __version__, **{p: v for p in _VERSIONS if (v := _version(p))}},
+        "commit": commit,
+        "dirty": dirty,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> tuple[str, bool | None]:
+    """The commit and whether files differ from it; empty and None outside a clone."""
+    git = lambda *a: subprocess.run(["git", "-C", str(settings.root()), *a], capture_output=True, text=True, timeout=30)
+    try:
+        head = git("rev-parse", "HEAD")
+        if head.returncode:
+            return "", None
+        return head.stdout.strip(), bool(git("status", "--porcelain", "--untracked-files=no").stdout.strip())
+    except (OSError, subprocess.TimeoutExpired):
+        return "", None
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    """Largest memory so far in MiB: of the GPU where one is used, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10
