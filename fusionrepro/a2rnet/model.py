@@ -88,7 +88,7 @@ def folded_attention(
     values = F.linear(z, wo @ wv, wo @ bv + bo)
     return values + unit_queries(z, wq, bq) @ (kv @ wo.T)
 
-# %% ../../nbs/a2rnet/01_model.ipynb #4ad867e9
+# %% ../../nbs/a2rnet/01_model.ipynb #32870f05
 class ARB(nn.Module):
     "Adversarial resistant block"
     def __init__(self,
@@ -117,28 +117,29 @@ class ARB(nn.Module):
 
     def refine(self, x: Tensor) -> Tensor:
         "The block, differentiable"
+        n, d, height, width = x.shape
+        tokens = x.permute(0, 2, 3, 1).reshape(n, height * width, d)
         store = self.recompute != "attention" or not torch.is_grad_enabled()
         # The attention holds no dropout, so recomputing it needs no random state.
-        a = self.attend(x) if store else checkpoint(self.attend, x, use_reentrant=False,
-                                                    preserve_rng_state=False)
-        a = F.dropout2d(a, self.dropout, self.training)
-        first, second = self.mix.weight.split(self.dim, 1)
-        h = F.conv2d(x, second, self.mix.bias) + F.conv2d(a, first)
-        h = self.spread(self.activate(h))
-        return self.reduce(self.activate(h)) + x
+        a = self.attend(tokens) if store else checkpoint(self.attend, tokens, use_reentrant=False,
+                                                         preserve_rng_state=False)
+        a = F.dropout1d(a.transpose(1, 2), self.dropout, self.training).transpose(1, 2)
+        first, second = self.mix.weight.flatten(1).split(d, 1)
+        h = self.activate(F.linear(tokens, second, self.mix.bias) + F.linear(a, first))
+        h = self.spread(h.reshape(n, height, width, 2 * d).permute(0, 3, 1, 2))
+        h = self.activate(h.permute(0, 2, 3, 1).reshape(n, height * width, 2 * d))
+        y = F.linear(h, self.reduce.weight.flatten(1), self.reduce.bias) + tokens
+        return y.reshape(n, height, width, d).permute(0, 3, 1, 2)
 
-    def attend(self, x: Tensor) -> Tensor:
-        "Attention of a map"
-        n, d, h, w = x.shape
-        tokens = x.permute(0, 2, 3, 1).reshape(n, h * w, d)
-        a = self.attention(self.norm(tokens))
-        return a.reshape(n, h, w, d).permute(0, 3, 1, 2)
+    def attend(self, tokens: Tensor) -> Tensor:
+        "Normalised attention"
+        return self.attention(self.norm(tokens))
 
     def activate(self, h: Tensor) -> Tensor:
-        "Drop channels and activate, both in place"
+        "Drop channels of (N, n, d) tokens and activate, both in place"
         if self.training and self.dropout:
-            keep = torch.empty(h.shape[:2], device=h.device, dtype=h.dtype).bernoulli_(1 - self.dropout)
-            h.mul_(keep[..., None, None] / (1 - self.dropout))
+            keep = torch.empty(h.shape[0], 1, h.shape[2], device=h.device, dtype=h.dtype)
+            h.mul_(keep.bernoulli_(1 - self.dropout) / (1 - self.dropout))
         return F.leaky_relu_(h, 0.2)
 
 # %% ../../nbs/a2rnet/01_model.ipynb #6daa4eab
