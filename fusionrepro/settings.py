@@ -28,6 +28,7 @@ class Profile:
     threads: int  # torch threads; 0: torch's own choice
     cell_timeout: int  # seconds a notebook cell may take
     limit: int  # test pairs a data set; 0: all
+    side: int  # attacked pairs are shrunk to this longer side, in pixels; 0: their own size
 
 
 @cache
@@ -101,6 +102,7 @@ def profile(name: str) -> Profile:
         section.getint("threads", 0),
         section.getint("cell_timeout", 600),
         section.getint("limit", 0),
+        section.getint("side", 0),
     )
 
 

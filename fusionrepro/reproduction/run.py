@@ -34,7 +34,7 @@ from fusionrepro.reproduction import claims, compare, ledger
 from fusionrepro.training.recipe import Recipe, coerce, recipe_for
 
 # Parameters of a run that are no fields of its recipe: they decide what is tested, not what is trained.
-TEST_FIELDS = {"pairs": int, "sets": str}
+TEST_FIELDS = {"pairs": int, "side": int, "sets": str}
 _VERSIONS = ("torch", "numpy", "scipy", "pandas", "scikit-image", "kornia", "lightning-fabric", "papermill")
 
 
@@ -57,8 +57,9 @@ def plan(slug: str, profile: str, seed: int = 0, **overrides: Any) -> tuple[Reci
     """
     given = {k: v for k, v in overrides.items() if isinstance(v, bool) or v not in (None, "", 0, "0")}
     tests = {k: coerce(k, TEST_FIELDS[k], given.pop(k)) for k in TEST_FIELDS if k in given}
-    if tests.get("pairs", 1) < 1:
-        raise InputError(f"pairs must be 1 or more, or 0 for what the profile says, not {tests['pairs']}.")
+    for name in ("pairs", "side"):
+        if tests.get(name, 1) < 1:
+            raise InputError(f"{name} must be 1 or more, or 0 for what the profile says, not {tests[name]}.")
     base = paper_recipe(slug, profile, seed=seed)
     known = [f.name for f in fields(base)] + list(TEST_FIELDS)
     for name in given:
@@ -75,7 +76,7 @@ def start_run(
     seed: int = 0,
     data_root: str = "",  # empty: FUSIONREPRO_DATA or settings.ini
     out_dir: str = "",  # empty: the run's own folder under runs_path
-    **overrides: Any,  # recipe fields, `pairs` (test pairs a set) and `sets` (comma-separated); 0 or empty: the profile's
+    **overrides: Any,  # recipe fields, `pairs` (test pairs a set), `side` and `sets` (comma-separated); 0 or empty: the profile's
 ) -> "Run":
     """Check the parameters, build the recipe, fix seeds and threads, and open the run's folder with run.json."""
     seed = coerce("seed", int, seed)
@@ -83,8 +84,11 @@ def start_run(
     recipe, tests, folder = plan(paper, profile, seed, **overrides)
     folder = Path(out_dir).expanduser().resolve() if out_dir else folder
     device = settings.device(limits.device)
+    root = settings.data_root(data_root)
+    if data_root:  # training loads its pairs by name and must look in the same place
+        os.environ["FUSIONREPRO_DATA"] = str(root)
     _fix(seed, limits.threads)
-    run = Run(paper, limits, recipe, tests, folder, device, settings.data_root(data_root))
+    run = Run(paper, limits, recipe, tests, folder, device, root)
     run._clear()
     run._write()
     return run
@@ -113,6 +117,7 @@ class Run:
         self.device: torch.device = device
         self.data_root: Path | None = data_root
         self.pairs: int = tests.get("pairs", limits.limit)
+        self.side: int = tests.get("side", limits.side)
         names = [s.strip() for s in tests.get("sets", "").split(",") if s.strip()]
         self.sets: tuple[str, ...] = tuple(names) or self.paper.evaluate[self.profile]
         self._limits, self._tests, self._start = limits, tests, time.time()
@@ -262,7 +267,7 @@ class Run:
             "seed": self.seed,
             "recipe": asdict(self.recipe),
             "recipe_hash": self.recipe.hash,
-            "tests": {"sets": list(self.sets), "pairs": self.pairs, **self._tests},
+            "tests": {"sets": list(self.sets), "pairs": self.pairs, "side": self.side, **self._tests},
             "data": self._record["data"],
             "data_root": bool(self.data_root),
             "weights": self._record["weights"],
