@@ -5,21 +5,22 @@
 # %% auto #0
 __all__ = ['METRICS', 'DEFAULT_METRICS', 'PRESETS', 'Metric', 'metric', 'Use', 'Preset', 'preset', 'convention', 'evaluate']
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #fc8a8887
+# %% ../../nbs/metrics/05_evaluate.ipynb #2b1fc4e5
 import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from ..errors import InputError, unknown
-from . import fidelity, gradient, information, structure
+from . import fidelity, gradient, information, perceptual, structure
 from .shared import check_image, sharing
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #15bb275e
+# %% ../../nbs/metrics/05_evaluate.ipynb #67381b97
 @dataclass(frozen=True)
 class Metric:
     "One measure: what it is called, what it does and which direction is better"
@@ -31,6 +32,7 @@ class Metric:
     line: str            # what it measures, in one line
     minimum: int = 2     # pixels that the shorter side needs
     sources: bool = True # compares with the sources
+    joined: bool = False # under the colour rule `channels`, read them side by side as one image
 
     @property
     def arrow(self) -> str:
@@ -48,21 +50,47 @@ class Metric:
         images = (fused, ir, vi) if self.sources else (fused,)
         return self.function(*images, **options)
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #d8b93d65
+# %% ../../nbs/metrics/05_evaluate.ipynb #82df8b65
 _METRICS = (
     Metric("EN", information.entropy, True, "0..8", "bit", "evenness of the grey levels", sources=False),
     Metric("SD", fidelity.standard_deviation, True, "0..127.5", "grey level", "contrast", sources=False),
-    Metric("SF", gradient.spatial_frequency, True, "0..361", "grey level", "strength of neighbours' differences", sources=False),
+    Metric("SF", gradient.spatial_frequency, True, "0..361", "grey level", "differences between neighbours",
+           sources=False, joined=True),
     Metric("AG", gradient.average_gradient, True, "0..255", "grey level", "mean gradient", sources=False),
+    Metric("EI", gradient.edge_intensity, True, "0..1442", "grey level", "mean Sobel edge", sources=False),
     Metric("MI", information.mutual_information, True, "0..16", "bit", "information shared with the sources"),
+    Metric("NMI", information.normalised_mutual_information, True, "0..2", "", "MI as a share of what there is"),
+    Metric("CE", information.cross_entropy, False, "any", "bit", "distance of the histograms"),
+    Metric("NCIE", information.ncie, True, "0.8..1", "", "mutual dependence of the three images"),
+    Metric("FMI", information.fmi, True, "0..1", "", "shared information of windows, raw pixels", 3),
+    Metric("FMI-edge", partial(information.fmi, feature="edge"), True, "0..1", "", "the same on binary edges", 5),
+    Metric("FMI-gradient", partial(information.fmi, feature="gradient"), True, "0..1", "", "the same on gradients", 3),
+    Metric("FMI-dct", partial(information.fmi, feature="dct"), True, "0..1", "", "the same on the cosine transform", 3),
+    Metric("FMI-wavelet", partial(information.fmi, feature="wavelet"), True, "0..1", "", "the same on wavelets", 3),
     Metric("CC", fidelity.correlation, True, "-1..1", "", "linear correlation with the sources"),
     Metric("SCD", fidelity.scd, True, "-2..2", "", "what each source added, by differences"),
-    Metric("MSE", fidelity.mse, False, "0..65025", "grey level²", "mean square error against the sources"),
-    Metric("RMSE", fidelity.rmse, False, "0..255", "grey level", "root mean square error against the sources"),
-    Metric("PSNR", fidelity.psnr, True, "0..inf", "dB", "peak signal to noise ratio against the sources"),
+    Metric("MSE", fidelity.mse, False, "0..65025", "grey level²", "mean square error"),
+    Metric("RMSE", fidelity.rmse, False, "0..255", "grey level", "root mean square error"),
+    Metric("PSNR", fidelity.psnr, True, "0..inf", "dB", "peak signal to noise ratio"),
     Metric("SSIM", structure.ssim, True, "-1..1", "", "local structure shared with the sources", 11),
+    Metric("MS-SSIM", structure.ms_ssim, True, "0..1", "", "SSIM over five scales", 161),
+    Metric("MEF-SSIM", structure.mef_ssim, True, "0..1", "", "structure of the best mixture of the sources", 11),
+    Metric("MEF-MS-SSIM", partial(structure.mef_ssim, scales=3), True, "0..1", "", "MEF-SSIM over three scales", 41),
+    Metric("UIQI", structure.uiqi, True, "-1..1", "", "SSIM's ancestor without constants", 8),
+    Metric("Qs", structure.qs, True, "-1..1", "", "SSIM with the livelier source", 11),
+    Metric("Qw", structure.qw, True, "-1..1", "", "Qs where there is variance", 11),
+    Metric("Qe", structure.qe, True, "-1..1", "", "Qw of images and edges", 11),
+    Metric("Qy", structure.qy, True, "-1..1", "", "SSIM with the better source where they disagree", 7),
+    Metric("Qc", structure.qc, True, "-1..1", "", "SSIM mixed by covariance", 7),
     Metric("VIF", fidelity.vif, True, "0..2", "", "visual information kept, pixel domain", 41),
+    Metric("VIFF", fidelity.viff, True, "0..1", "", "visual information of the harder source", 41),
+    Metric("VIFW", fidelity.vif_wavelet, True, "0..1", "", "visual information kept, wavelet domain", 128),
     Metric("Qabf", gradient.qabf, True, "0..1", "", "edges of the sources that arrive"),
+    Metric("QG", gradient.qg, True, "0..1", "", "the same, averaged over pixels"),
+    Metric("Nabf", gradient.nabf, False, "0..1", "", "edges that the fusion invented"),
+    Metric("Qp", perceptual.qp, True, "-1..1", "", "phase congruency features kept", 12),
+    Metric("Qcb", perceptual.qcb, True, "0..1", "", "visible contrast kept"),
+    Metric("Qcv", perceptual.qcv, False, "0..inf", "", "visible difference at edges"),
 )
 METRICS = {m.name: m for m in _METRICS}
 DEFAULT_METRICS = ("EN", "SD", "SF", "AG", "MI", "PSNR", "CC", "SCD", "SSIM", "VIF", "Qabf")
@@ -73,7 +101,7 @@ def metric(
     "The metric of that name; InputError with the nearest name otherwise"
     plain = {n.lower(): m for n, m in METRICS.items()}
     found = plain.get(str(name).strip().lower().replace("_", "-"))
-    if found is None: raise unknown("metric", str(name).strip(), METRICS)
+    if found is None: raise unknown("metric", str(name).strip(), plain)
     return found
 
 # %% ../../nbs/metrics/05_evaluate.ipynb #dac1dedc
@@ -97,34 +125,95 @@ class Preset:
         "What this preset does for a metric"
         return self.uses.get(name, Use())
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #7bfa88e5
+# %% ../../nbs/metrics/05_evaluate.ipynb #77874297
+_TIES = "G is g_F where strengths are equal; harmless on 0..255"
+_TIES_01 = "G is g_F where strengths are equal, on 0..1: up to 0.19 too low"
 _CDD = {
     "AG": Use(dict(divisor="pixels")),
     "MI": Use(dict(base=math.e)),
-    "PSNR": Use(dict(average="mse", peak="fused")),
-    "MSE": Use(),
+    "PSNR": Use(dict(average="mse", peak="fused"), slip="the peak is the brightest fused pixel"),
     "SSIM": Use(dict(window="uniform7", variance="sample", data_range=2.0, aggregate="sum"),
-                slip="data range 2 on images of 0..255, as old scikit-image guesses for float32"),
-    "Qabf": Use(dict(ties="strength"), slip="G is g_F where strengths are equal; harmless on 0..255"),
+                slip="data range 2 on 0..255, as old scikit-image takes it for float32"),
+    "Qabf": Use(dict(ties="strength"), slip=_TIES),
 }
+_CDD |= {name: Use() for name in ("EN", "SD", "SF", "MSE", "CC", "SCD", "VIF")}
+_SMF = _CDD | {"AG": Use(dict(divisor="pixels", halved=False), slip="without the half: sqrt(2) times AG")}
+
 _TANG = {
-    "SF": Use(dict(full_scale=1.0)),
     "MI": Use(dict(joint="merged"), slip="the joint entropy counts grey 254 and 255 as one"),
     "MSE": Use(dict(full_scale=1.0)),
-    "PSNR": Use(dict(average="mse", slip="scale"), slip="errors on 0..1 with a peak of 255: 48.13 dB too high"),
-    "Qabf": Use(dict(ties="strength"), slip="G is g_F where strengths are equal; harmless on 0..255"),
+    "PSNR": Use(dict(average="mse", slip="scale"), slip="errors on 0..1, peak 255: 48.13 dB too high"),
+    "FMI": Use(metric="FMI-edge", slip="called pixel, but the code's default is edges"),
+    "MS-SSIM": Use(metric="MEF-MS-SSIM", slip="MEF-SSIM over three scales, not MS-SSIM"),
 }
+_TANG |= {name: Use() for name in ("EN", "SD", "SF", "AG", "CC", "SCD", "VIF", "FMI-dct", "FMI-wavelet")}
 _TANG1 = _TANG | {
-    "SD": Use(dict(arithmetic="uint8"), slip="computed in saturating 8-bit integers: never above 16"),
-    "VIF": Use(dict(arithmetic="uint8"), slip="products of the first scale saturate at 255: 4 to 61 % too high"),
-    "Qabf": Use(dict(ties="strength", full_scale=1.0), slip="G is g_F where strengths are equal, on 0..1: up to 0.19 too low"),
+    "SD": Use(dict(arithmetic="uint8"), slip="in saturating 8-bit integers: never above 16"),
+    "SF": Use(dict(full_scale=1.0)),
+    "VIF": Use(dict(arithmetic="uint8"), slip="products saturate at 255: 4 to 61 % too high"),
+    "SSIM": Use(metric="MEF-SSIM", slip="MEF-SSIM of one scale, not SSIM"),
+    "Qabf": Use(dict(ties="strength", full_scale=1.0), slip=_TIES_01),
 }
+_TANG2 = _TANG | {
+    "SSIM": Use(dict(border="replicate", data_range=1.0), slip="data range 1 on 0..255: 0.1 to 0.3 too low"),
+    "Qabf": Use(dict(ties="strength"), slip=_TIES),
+    "Nabf": Use(dict(order="swapped"), slip="the infrared image stands in for the fused one"),
+}
+
+# %% ../../nbs/metrics/05_evaluate.ipynb #cbd5282d
+_HLI = {
+    "SD": Use(dict(arithmetic="summed"), slip="not divided by the number of pixels: grows with the image"),
+    "MI": Use(dict(joint="absent"), slip="the joint entropy is always 0: exactly 2 EN"),
+    "SSIM": Use(dict(border="replicate")),
+    "MS-SSIM": Use(metric="MEF-MS-SSIM", slip="MEF-SSIM over three scales, not MS-SSIM"),
+    "VIF": Use(dict(full_scale=1.0), metric="VIFW", slip="on 0..1, where the channel's noise dwarfs the image"),
+    "FMI": Use(metric="FMI-edge", slip="called pixel, but the code's default is edges"),
+    "Qabf": Use(dict(ties="strength", full_scale=1.0), slip=_TIES_01),
+    "Nabf": Use(dict(full_scale=1.0), slip="on 0..1 no edge passes the threshold: about 3 times too high"),
+}
+_HLI |= {name: Use() for name in ("EN", "SCD", "FMI-dct", "FMI-wavelet")}
+_VIFB = {
+    "SF": Use(dict(divisor="pixels")),
+    "MI": Use(dict(base=math.e, stretched=True)),
+    "PSNR": Use(dict(average="mse", slip="root"), slip="Frobenius norm divided by MN in place of the mean square"),
+    "RMSE": Use(dict(slip="root"), slip="Frobenius norm divided by MN in place of the mean square"),
+    "SSIM": Use(dict(aggregate="sum")),
+    "Qabf": Use(dict(ties="strength"), slip=_TIES),
+}
+_VIFB |= {name: Use() for name in ("EN", "SD", "AG", "EI", "CE", "Qcb", "Qcv")}
+_LIU = {"NMI": Use(dict(stretched=True)), "Qabf": Use(metric="QG")}
+_LIU |= {name: Use() for name in ("QG", "NCIE", "Qp", "Qs", "Qw", "Qy", "Qc", "Qcb", "Qcv")}
+_MSFAM = {
+    "MI": _HLI["MI"],
+    "CC": Use(dict(aggregate="sum")),
+    "VIF": _HLI["VIF"],
+    "SSIM": Use(dict(border="replicate", data_range=1.0), slip="constants near zero; inferred from magnitudes"),
+}
+_MSFAM |= {name: Use() for name in ("EN", "SCD")}
+_DERUN = {
+    "FMI": Use(metric="FMI-edge", slip="called pixel, but the code's default is edges"),
+    "Qp": Use(dict(terms="mean"), slip="mean of the three terms; inferred from magnitudes"),
+    "UIQI": Use(metric="Qw", slip="a Piella index rather than UIQI; inferred from magnitudes"),
+}
+_DERUN |= {name: Use() for name in ("EN", "AG", "PSNR", "SSIM")}
+
+# %% ../../nbs/metrics/05_evaluate.ipynb #780040d2
 _PRESETS = (
     Preset("default", "the correct formulas", {}),
     Preset("cddfuse", "MMIF-CDDFuse, utils/Evaluator.py", _CDD, "rounded-grey"),
-    Preset("tang2022", "Tang's MATLAB toolbox until March 2023", _TANG1),
+    Preset("smfnet", "SMFNet, Evaluator.py", _SMF, "rounded-grey"),
+    Preset("tang2022", "Tang's MATLAB toolbox until March 2023", _TANG1, "rounded-grey"),
+    Preset("tang2023", "Tang's MATLAB toolbox since March 2023", _TANG2, "rounded-grey"),
+    Preset("rfnnest", "the toolbox of DenseFuse, NestFuse and RFN-Nest", _HLI, "rounded-grey"),
+    Preset("vifb", "the VIFB benchmark", _VIFB, "channels"),
+    Preset("liu2012", "Liu et al., TPAMI 2012, companion code", _LIU, "rounded-grey"),
+    Preset("msfam", "MSFAM's tables", _MSFAM, "rounded-grey",
+           "MI, CC and SCD are certain; VIF and SSIM inferred from magnitudes"),
+    Preset("derun", "DeRUN's tables", _DERUN, "rounded-grey",
+           "all inferred from magnitudes; no variant of VIF reproduces the paper's"),
 )
-PRESETS = {p.name: p for p in _PRESETS} | {"a2rnet": next(p for p in _PRESETS if p.name == "tang2022")}
+PRESETS = {p.name: p for p in _PRESETS}
+PRESETS |= {"a2rnet": PRESETS["tang2022"], "daefuse": PRESETS["cddfuse"]}
 
 def preset(
     name: "str | Preset", # of a toolbox or a paper
@@ -164,21 +253,52 @@ def _batches(fused, ir, vi, chunk):
                 raise InputError("fused, ir and vi must be tensors of shape (N,1,H,W) or lists of (1,H,W) tensors.")
             yield tuple(x[None] for x in images)
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #406827ef
-def _prepare(
-    images: tuple, # fused, ir, vi
-    bits: int | None, # cut to so many
-) -> tuple:
-    "Checked images, in 8 bit unless told otherwise"
-    for name, x in zip(("fused", "ir", "vi"), images, strict=True):
-        check_image(x, name)
-        if x.shape[-2:] != images[0].shape[-2:]:
-            raise InputError(f"{name} {tuple(x.shape)} and fused {tuple(images[0].shape)} differ in shape; all three images must have one size.")
-    if bits is None: return images
-    top = 2 ** bits - 1
-    return tuple((x.double().clamp(0, 1) * top).round() / top for x in images)
+# %% ../../nbs/metrics/05_evaluate.ipynb #27fac87a
+_GREY = {"luminance": (0.299, 0.587, 0.114), "rounded-grey": (0.299, 0.587, 0.114)}
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #4259fe0c
+def _prepare(
+    images: tuple,     # fused, ir, vi: (n,C,H,W)
+    bits: int | None,  # cut to so many
+    colour: str,       # colour rule
+) -> tuple:
+    "Checked images of one depth: one channel each, or under `channels` three images for a colour one"
+    for name, x in zip(("fused", "ir", "vi"), images, strict=True):
+        if x.ndim != 4 or x.shape[1] not in (1, 3):
+            raise InputError(f"{name} must be of shape (N,1,H,W) or (N,3,H,W), not {tuple(x.shape)}.")
+        check_image(x[:, :1], name)
+        if x.shape[1] == 3: check_image(x.flatten(0, 1)[:, None], name)
+        if x.shape[-2:] != images[0].shape[-2:]:
+            raise InputError(f"{name} {tuple(x.shape)} and fused {tuple(images[0].shape)} differ in shape; "
+                             "all three images must have one size.")
+    if bits is not None:
+        top = 2 ** bits - 1
+        images = tuple((x.double().clamp(0, 1) * top).round() / top for x in images)
+    if all(x.shape[1] == 1 for x in images): return images
+    if colour == "channels":
+        return tuple(x.expand(-1, 3, -1, -1).reshape(-1, 1, *x.shape[-2:]) for x in images)
+    grey = torch.tensor(_GREY[colour], dtype=torch.float64, device=images[0].device).view(1, 3, 1, 1)
+    images = tuple(x if x.shape[1] == 1 else (x.double() * grey).sum(1, True) for x in images)
+    if colour == "luminance": return images
+    return tuple((x * 255).round() / 255 for x in images)
+
+#| exporti
+def _side_by_side(x, n):
+    "Three channels (3n,1,H,W) as one wide image (n,1,H,3W), seams included, as VIFB reads them for SF"
+    return x if len(x) == n else x.view(n, 3, *x.shape[-2:]).transpose(1, 2).flatten(2)[:, None]
+
+def _measure(
+    m: Metric,      # the column
+    rule: dict,     # its convention
+    images: tuple,  # fused, ir, vi: (n,1,H,W)
+) -> Tensor:        # (n,)
+    "One metric of a chunk; InputError when the images are too small for it"
+    real, side = METRICS[rule["metric"]], min(images[0].shape[-2:])
+    if side < real.minimum:
+        raise InputError(f"{m.name} needs images of at least {real.minimum} pixels a side, this one has {side}; "
+                         f"leave {m.name} out of metrics.")
+    return real(*images, **rule["options"])
+
+# %% ../../nbs/metrics/05_evaluate.ipynb #c37b1cb7
 @torch.no_grad()
 def evaluate(
     fused: "Tensor | Sequence[Tensor]",  # (N,1,H,W) in 0..1, or a list of (1,H,W) of any sizes
@@ -193,17 +313,17 @@ def evaluate(
     "Measure fused images against their sources"
     chosen = [metric(m) for m in (metrics or DEFAULT_METRICS)]
     rules = {m.name: convention(m.name, preset) for m in chosen}
+    colour = globals()["preset"](preset).colour
     columns = {m.name: [] for m in chosen}
     for images in _batches(fused, ir, vi, chunk):
-        images = _prepare(images, bits)
+        n = len(images[0])
+        images = _prepare(images, bits, colour)
         with sharing():
             for m in chosen:
-                real = METRICS[rules[m.name]["metric"]]
-                side = min(images[0].shape[-2:])
-                if side < real.minimum:
-                    raise InputError(f"{m.name} needs images of at least {real.minimum} pixels a side, this one has {side}; leave {m.name} out of metrics.")
-                columns[m.name].append(real(*images, **rules[m.name]["options"]))
-    frame = pd.DataFrame({name: torch.cat(values).cpu().numpy() for name, values in columns.items()}, index=ids)
+                given = tuple(_side_by_side(x, n) for x in images) if m.joined else images
+                values = _measure(m, rules[m.name], given)
+                columns[m.name].append(values.view(n, -1).mean(1))  # under `channels`: the mean of three
+    frame = pd.DataFrame({name: torch.cat(v).cpu().numpy() for name, v in columns.items()}, index=ids)
     frame.index.name = "id"
     frame.attrs.update(preset=globals()["preset"](preset).name, conventions=rules, bits=bits)
     return frame

@@ -47,14 +47,20 @@ def check_image(x: Tensor, name: str) -> None:
         shape = tuple(x.shape) if hasattr(x, "shape") else type(x).__name__
         raise InputError(f"{name} must be a tensor of shape (N,1,H,W), not {shape}.")
     if not x.is_floating_point():
-        raise InputError(f"{name} must hold floating-point values in 0..1, not {x.dtype}; divide 8-bit levels by 255.")
+        raise InputError(
+            f"{name} must hold floating-point values in 0..1, not {x.dtype}; divide 8-bit levels by 255."
+        )
     if x.numel() == 0:
         raise InputError(f"{name} is empty: shape {tuple(x.shape)}.")
     low, high = (v.item() for v in x.detach().aminmax())
     if low != low or high != high:
         raise InputError(f"{name} holds NaN; look at what made it before measuring.")
     if low < -1e-5 or high > 1 + 1e-5:
-        mend = "divide it by 255" if high > 2 and low >= 0 else "turn it into a picture first (imaging.post.to_picture)"
+        mend = (
+            "divide it by 255"
+            if high > 2 and low >= 0
+            else "turn it into a picture first (imaging.post.to_picture)"
+        )
         raise InputError(f"{name} holds values {low:.4g} to {high:.4g}, metrics want 0..1; {mend}.")
 
 
@@ -78,7 +84,9 @@ def planes(fused: Tensor, *sources: Tensor) -> tuple[Tensor, ...]:
                 f"{name} {tuple(x.shape)} and fused {tuple(checked[0].shape)} differ in shape; all three images must have one size."
             )
         if x.device != checked[0].device:
-            raise InputError(f"{name} is on {x.device} and fused on {checked[0].device}; move them to one device.")
+            raise InputError(
+                f"{name} is on {x.device} and fused on {checked[0].device}; move them to one device."
+            )
     return checked
 
 
