@@ -31,6 +31,29 @@ class Broken(nn.Module):
         return ir * float("nan")
 
 
+class Greedy(nn.Module):
+    def forward(self, ir, vi):
+        raise MemoryError
+
+
+def test_too_little_memory_names_the_mend():
+    with pytest.raises(FusionReproError, match=r"7x9 pixels; fuse by tiles \(tile=512\)"):
+        fuse(grey(), grey(), Greedy())
+    with pytest.raises(FusionReproError, match=r"tile=8\b"):
+        fuse(grey(), grey(), Greedy(), tile=16, overlap=4)
+
+
+def test_saving_at_another_depth(tmp_path):
+    deep = fuse(grey(16), grey(16), "average")
+    with pytest.raises(InputError, match="8 bits a sample, not 16; use .png or .tif"):
+        deep.save(tmp_path / "a.jpg")
+    floating = fuse(torch.rand(4, 5), torch.rand(4, 5), "average")
+    assert read_image(floating.save(tmp_path / "a.png")).bits == 16
+    assert np.array_equal(read_image(floating.save(tmp_path / "a.tif")).pixels, floating.pixels)
+    assert floating._repr_png_()[:4] == b"\x89PNG"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "a.tif"]
+
+
 def test_the_public_call_is_this_one():
     assert fusionrepro.fuse is fuse
 

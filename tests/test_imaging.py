@@ -198,3 +198,37 @@ def test_list_images(tmp_path):
     for name in ("b.png", "a.JPG", ".hidden.png", "notes.txt"):
         (tmp_path / name).touch()
     assert [p.name for p in list_images(tmp_path)] == ["a.JPG", "b.png"]
+
+
+def test_a_phones_picture_with_several_views_gives_the_first(tmp_path):
+    first, second = (Pillow.fromarray(samples(8, 3, (16, 16))) for _ in range(2))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    expected = np.asarray(Pillow.open(tmp_path / "a.jpg").convert("RGB"))
+    assert np.array_equal(np.rint(read_image(tmp_path / "a.jpg").pixels * 255), expected)
+
+
+def test_a_header_that_promises_too_much(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, samples(16, 1), extratags=[])
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[0].tags["ImageLength"].valueoffset
+    content = bytearray(path.read_bytes())
+    content[at : at + 2] = b"\xff\xff"
+    path.write_bytes(content)
+    refuses(path, "damaged")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_random_damage_is_one_sentence(tmp_path):
+    """Whatever byte is broken, reading gives an image or an InputError, never anything else."""
+    for suffix, bits in [(".png", 16), (".tif", 8), (".tif", 16), (".jpg", 8), (".bmp", 8)]:
+        path = write_image(tmp_path / f"a{suffix}", RNG.random((6, 8, 3)), bits)
+        whole = path.read_bytes()
+        for _ in range(40):
+            damaged = bytearray(whole)
+            damaged[RNG.integers(min(len(whole), 120))] = RNG.integers(256)
+            path.write_bytes(damaged)
+            try:
+                assert np.isfinite(read_image(path).pixels).all()
+            except InputError as e:
+                assert "\n" not in str(e) and str(path) in str(e)

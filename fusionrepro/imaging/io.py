@@ -63,8 +63,10 @@ def read_image(path: str | Path) -> Image:
     try:
         decoded, orientation = _decode(path)
         return as_image(_UPRIGHT.get(orientation, lambda a: a)(decoded), str(path), path)
-    except (FusionReproError, MemoryError):
+    except FusionReproError:
         raise
+    except MemoryError:
+        raise InputError(f"{path} asks for more memory than there is; it is damaged, or must be cut up first.") from None
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that can be read; give a PNG, TIFF, JPEG or BMP file.") from None
     except Pillow.DecompressionBombError:
