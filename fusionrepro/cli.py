@@ -1,0 +1,244 @@
+"""The one command, `fusionrepro`. Thin: every verb is one call of the library, imported when it is used."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fusionrepro import __version__
+from fusionrepro.errors import FusionReproError, InputError
+
+app = typer.Typer(help="Image fusion, and five papers about it reproduced.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+data_app = typer.Typer(help="Data sets: what there is, fetching, verifying.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure speed and memory.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(bench_app, name="bench")
+
+Changes = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A changed parameter; may be given several times.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Root = Annotated[str, typer.Option("--data-root", help="Folder with real data sets; else FUSIONREPRO_DATA or settings.ini.")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(f"fusionrepro {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def fuse(
+    ir: Annotated[Path, typer.Argument(help="Infrared image, or a folder of them.")],
+    vi: Annotated[Path, typer.Argument(help="Visible image, or a folder; partners have the same name.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Image or folder to write.")],
+    model: Annotated[str, typer.Option(help="A method of `fusionrepro models`.")] = "a2rnet",
+    weights: Annotated[str, typer.Option(help="Weight file; `none` for an untrained network.")] = "default",
+    post: Annotated[str | None, typer.Option(help="clip, or minmax to stretch every picture; default: as the method says.")] = None,
+    device: Device = "auto",
+    tile: Annotated[int | None, typer.Option(help="Fuse in tiles of this side, for pictures larger than memory.")] = None,
+) -> None:
+    """Fuse two images, or two folders pair by pair."""
+    from fusionrepro.imaging.fusing import fuse_files
+
+    given = None if weights.lower() == "none" else weights
+    for path in fuse_files(ir, vi, out, model, post=post, weights=given, device=device, tile=tile):
+        typer.echo(path)
+
+
+@app.command()
+def models() -> None:
+    """Every fusion method: what it is, and whether trained weights are here."""
+    from fusionrepro.reproduction.tables import models_table
+
+    _show(models_table())
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A paper (a2rnet), paper:profile (a2rnet:laptop), or a recipe's JSON file.")],
+    changes: Changes = None,
+    device: Device = "auto",
+    data_root: Root = "",
+    publish: Annotated[bool, typer.Option("--publish", help="Make it the default model of its name.")] = False,
+) -> None:
+    """Train a paper's network; an interrupted training goes on where it was."""
+    from fusionrepro.reproduction.training import train as run_training
+
+    _use_data_root(data_root)
+    typer.echo(run_training(recipe, device=device, publish=publish, **_pairs(changes)))
+
+
+@app.command()
+def run(
+    papers: Annotated[list[str] | None, typer.Argument(metavar="PAPER", help="Default: every paper with a notebook.")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper: how much, never what.")] = "smoke",
+    changes: Changes = None,
+    seed: Annotated[int, typer.Option(min=0, help="One seed a run.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at once.")] = 1,
+    cluster: Annotated[str, typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Also what is done already.")] = False,
+    data_root: Root = "",
+) -> None:
+    """Run reproduction notebooks; what is done already is not done again."""
+    from fusionrepro.reproduction import runner
+
+    plan = runner.plan(papers or (), profile, seed, data_root, _pairs(changes), runner.threads_for(jobs, cluster))
+    if any(o.status == "failed" for o in runner.batch(plan, jobs, cluster, force)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False) -> None:
+    """Write the report of all runs: one folder, readable offline."""
+    from fusionrepro.reproduction.report import write_report
+
+    index = write_report()
+    typer.echo(index)
+    if open_it:
+        typer.launch(index.as_uri())
+
+
+@app.command()
+def ledger(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Every table and figure of the papers: regenerated or open, and what makes a run comparable."""
+    from fusionrepro.reproduction.ledger import as_rows
+
+    rows = as_rows()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        _show([{"id": r["id"], "status": r["status"], "notebook": r["notebook"], "comparable when": r["comparable"]} for r in rows])
+
+
+@data_app.command("list")
+def data_list(data_root: Root = "") -> None:
+    """All data sets and where they are."""
+    from fusionrepro.data.manifests import datasets, status
+
+    found = [status(name, data_root or None) for name in datasets()]
+    _show([{"name": s.name, "state": s.state, "pairs": s.pairs or "", "where": s.where, "licence": s.licence} for s in found])
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="A name of `fusionrepro data list`.")],
+    folder: Annotated[Path | None, typer.Option(help="Where to put it; default: the user's cache.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="An archive fetched by hand, to be unpacked.")] = None,
+) -> None:
+    """Download a data set, or unpack one fetched by hand; broken downloads go on."""
+    from fusionrepro.data.download import get
+
+    got = get(name, folder=folder, archive=archive)
+    typer.echo(f"{name}: {len(got.new)} files fetched, {got.kept} were there, in {got.folder}.")
+    if got.by_hand:
+        typer.echo(f"More of it by hand:\n{got.by_hand.rstrip()}")
+
+
+@data_app.command("verify")
+def data_verify(name: Annotated[str, typer.Argument(help="A name of `fusionrepro data list`.")], data_root: Root = "") -> None:
+    """Compare what is on disk with the manifest."""
+    from fusionrepro.data.download import verify
+
+    found = verify(name, data_root or None)
+    typer.echo(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@bench_app.command("models")
+def bench_models(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Default: every method.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
+) -> None:
+    """Parameters, operations, seconds and memory of the methods, A2RNet beside the published network."""
+    from fusionrepro.bench import bench_models as measure
+
+    rows = measure(names or None, repeats=repeats)
+    _show(rows)
+    if out:
+        import pandas as pd
+
+        from fusionrepro.files import write_text
+
+        write_text(out, pd.DataFrame(rows).to_csv(index=False))
+
+
+# ---- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def _pairs(changes: list[str] | None) -> dict[str, str]:
+    """name=value texts as a dict."""
+    found = {}
+    for text in changes or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"'{text}' is no parameter: write -p NAME=VALUE.")
+        if name in found:
+            raise InputError(f"parameter '{name}' is given twice.")
+        found[name] = value
+    return found
+
+
+def _use_data_root(given: str) -> None:
+    """Let everything in this process look for data where the user says."""
+    if given:
+        import os
+
+        from fusionrepro.settings import data_root
+
+        os.environ["FUSIONREPRO_DATA"] = str(data_root(given))
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    """A table that fits the terminal; in a pipe every cell whole, on one line."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console() if sys.stdout.isatty() else Console(width=100_000)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in rows[0] if rows else ():
+        numeric = all(isinstance(r[name], int | float) or r[name] == "" for r in rows)
+        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+    if sys.stdout.isatty():
+        console.print(table, highlight=False)
+        return
+    with console.capture() as text:
+        console.print(table, highlight=False)
+    typer.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
+
+
+def main() -> None:
+    """Entry point: errors in one sentence, 1 for what failed, 2 for a wrong command line, 130 for Ctrl-C."""
+    try:
+        code = app(standalone_mode=False)
+    except FusionReproError as e:
+        code = _say(str(e), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _say("interrupted.", 130)
+    except Exception as e:
+        if not hasattr(e, "format_message"):  # not one of click's: a defect, whose traceback we want
+            raise
+        if type(e).__name__ == "NoArgsIsHelpError":
+            typer.echo(e.format_message(), err=True)
+            sys.exit(e.exit_code)
+        code = _say(f"{e.format_message().rstrip('.?')}; see `{_path(e)} --help`.", e.exit_code)
+    sys.exit(code or 0)
+
+
+def _path(e: Any) -> str:
+    return e.ctx.command_path if getattr(e, "ctx", None) else "fusionrepro"
+
+
+def _say(text: str, code: int) -> int:
+    typer.echo(f"error: {' '.join(text.split())}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()
