@@ -1,0 +1,86 @@
+"""One way to measure a fusion method on a data set, clean or disturbed, for every paper and every table."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusionrepro.data.pairs import Pair
+from fusionrepro.imaging.color import luminance
+from fusionrepro.imaging.post import quantise, to_picture
+from fusionrepro.metrics import evaluate
+from fusionrepro.nn.fusion import FusionModel
+
+# A disturbance takes the model and a clean batch and gives what the model will see instead.
+Disturb = Callable[[FusionModel, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass
+class Measured:
+    """What a method made of a data set."""
+
+    frame: pd.DataFrame  # one row a pair: id, then one column a metric
+    pictures: dict[str, Tensor] = field(default_factory=dict)  # id -> (1,H,W) fused grey picture in 0..1
+    seen: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # id -> the sources the model saw
+
+    def mean(self) -> pd.Series:
+        """The mean of every metric over the pairs."""
+        return self.frame.drop(columns="id").mean()
+
+
+def shrink(pair: Pair, long_side: int) -> Pair:
+    """The pair with its longer side at most `long_side` pixels (0: as it is), antialiased."""
+    h, w = pair.ir.shape[-2:]
+    if not long_side or max(h, w) <= long_side:
+        return pair
+    size = [max(1, round(s * long_side / max(h, w))) for s in (h, w)]
+    resize = lambda x: None if x is None else F.interpolate(x[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+    return Pair(pair.id, resize(pair.ir), resize(pair.vi), resize(pair.cbcr), resize(pair.ir_cbcr), meta=dict(pair.meta))
+
+
+def as_saved(fused: Tensor, cbcr: Tensor | None, post: str, rounding: str) -> Tensor:
+    """The grey 8-bit picture (N,1,H,W) in 0..1 that a toolbox reads back from the saved file.
+
+    With chrominance (`cbcr`, (N,2,H,W)) the saved file is in colour, and `post` may act on its three channels.
+    """
+    return quantise(luminance(quantise(to_picture(fused, post, cbcr), 8, rounding)))
+
+
+def measure(
+    model: FusionModel,
+    pairs: Sequence[Pair],
+    *,
+    metrics: Sequence[str],
+    preset: str,
+    post: str | None = None,
+    rounding: str | None = None,
+    disturb: Disturb | None = None,
+    long_side: int = 0,
+    keep: Sequence[str] = (),
+    device: str | torch.device = "cpu",
+    progress: Callable[[Sequence], Sequence] = lambda x: x,
+) -> Measured:
+    """Fuse every pair, disturbed or not, and compare the saved picture with the clean sources.
+
+    The metrics always see the clean sources: what counts is how much of the scene survives, not of the disturbance.
+    `keep` names the pairs whose pictures are kept.
+    """
+    rows, out = [], Measured(pd.DataFrame())
+    for index in progress(range(len(pairs))):
+        pair = shrink(pairs[index], long_side)
+        ir, vi = pair.ir[None].to(device), pair.vi[None].to(device)
+        seen = disturb(model, ir, vi) if disturb else (ir, vi)
+        with torch.no_grad():
+            fused = model(*seen).float().cpu()
+        cbcr = None if pair.cbcr is None else pair.cbcr[None]
+        picture = as_saved(fused, cbcr, post or model.post, rounding or model.rounding)
+        scores = evaluate(picture, pair.ir[None], pair.vi[None], metrics=list(metrics), preset=preset)
+        rows.append({"id": pair.id, **scores.iloc[0].to_dict()})
+        if pair.id in keep:
+            out.pictures[pair.id] = picture[0]
+            out.seen[pair.id] = tuple(x[0].cpu() for x in seen)
+    out.frame = pd.DataFrame(rows, columns=["id", *metrics])
+    return out

@@ -1,0 +1,64 @@
+"""README.md from nbs/index.ipynb, the shipped model cards and a fresh picture: `python -m fusionrepro.reproduction.readme`."""
+
+import json
+from pathlib import Path
+
+from fusionrepro import settings
+from fusionrepro.files import atomic, write_text
+
+_HEADER = "<!-- Written by `make readme` from nbs/index.ipynb and the model cards. Do not edit. -->\n\n"
+_SCENES = ((11, "day"), (3, "dusk"), (7, "night"), (5, "fog"))  # (seed, condition) of the README's picture
+
+
+def _prose() -> str:
+    """The landing notebook as Markdown: prose as it stands, code fenced."""
+    cells = json.loads((settings.path("nbs_path") / "index.ipynb").read_text(encoding="utf-8"))["cells"]
+    texts = ("".join(c["source"]) for c in cells)
+    return "\n\n".join(t if c["cell_type"] == "markdown" else f"```python\n{t}\n```" for c, t in zip(cells, texts, strict=True))
+
+
+def _weights_section() -> str:
+    """A table of the shipped weights, every number from their model cards."""
+    lines = ["## Shipped weights", ""]
+    for path in sorted((settings.root() / "fusionrepro" / "weights").glob("*.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        lines += [f"**{card['model']}**: {card['data']} {card['training']}", ""]
+        columns = list(card["metrics"][0])
+        lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        cell = lambda v: f"{v:.3f}" if isinstance(v, float) else str(v)
+        lines += ["| " + " | ".join(cell(row[c]) for c in columns) + " |" for row in card["metrics"]]
+        lines += ["", card["comparability"], ""]
+    return "\n".join(lines)
+
+
+def text() -> str:
+    """The whole README."""
+    licence = "## Licence\n\nMIT for the code and the weights trained here. Data sets and other authors' weights keep their own terms.\n"
+    return _HEADER + _prose() + "\n\n" + _weights_section() + "\n" + licence
+
+
+def picture(path: Path) -> None:
+    """Visible, infrared and fused scenes, one column a condition (JPEG, procedural scenes only)."""
+    import torch
+
+    from fusionrepro.data.scenes import scene
+    from fusionrepro.data.show import contact_sheet
+    from fusionrepro.imaging.post import to_picture
+    from fusionrepro.training.store import load
+
+    model = load("a2rnet")
+    pairs = [scene(seed=s, condition=c) for s, c in _SCENES]
+    with torch.no_grad():
+        fused = [to_picture(model(p.ir[None], p.vi[None]), model.post)[0] for p in pairs]
+    sheet = contact_sheet(pairs, fused)
+    with atomic(path) as temporary:
+        sheet.save(temporary, quality=82)
+
+
+def main() -> None:
+    picture(settings.path("nbs_path") / "images" / "fused.jpg")
+    print(write_text(settings.root() / "README.md", text()))
+
+
+if __name__ == "__main__":
+    main()
