@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-_LAZY = {"load": "fusionrepro.training.store", "fuse": "fusionrepro.imaging.fusing"}
+_LAZY = {"load": "fusionrepro.training.store", "fuse": "fusionrepro.fusing"}
 __all__ = ["__version__", *_LAZY]
 
 

@@ -40,7 +40,7 @@ def fuse(
     tile: Annotated[int | None, typer.Option(help="Fuse in tiles of this side, for pictures larger than memory.")] = None,
 ) -> None:
     """Fuse two images, or two folders pair by pair."""
-    from fusionrepro.imaging.fusing import fuse_files
+    from fusionrepro.fusing import fuse_files
 
     given = None if weights.lower() == "none" else weights
     for path in fuse_files(ir, vi, out, model, post=post, weights=given, device=device, tile=tile):

@@ -10,7 +10,7 @@ from torch import nn
 
 import fusionrepro
 from fusionrepro.errors import FusionReproError, InputError
-from fusionrepro.imaging.fusing import fuse, fuse_files, fuse_folders
+from fusionrepro.fusing import fuse, fuse_files, fuse_folders
 from fusionrepro.imaging.io import read_image, write_image
 
 RNG = np.random.default_rng(0)

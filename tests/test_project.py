@@ -25,7 +25,7 @@ FLOORS = [  # a room imports only from floors below its own
     {"attacks", "degradations"},
     {"training"},
     {*PAPERS, "baselines"},
-    {"downstream"},
+    {"fusing", "downstream"},
     {"bench"},
     {"reproduction"},
     {"cli"},

@@ -22,6 +22,7 @@ from fusionrepro.imaging.color import luminance, rgb_to_ycbcr
 from fusionrepro.imaging.io import DEPTHS, Image, as_image, list_images, read_image, write_image
 from fusionrepro.imaging.post import quantise, to_picture
 from fusionrepro.imaging.tiling import tiled
+from fusionrepro.training.store import load
 
 __all__ = ["Fused", "fuse", "fuse_files", "fuse_folders"]
 
@@ -159,8 +160,6 @@ def _prepare(model, post, rounding, weights, device, tile, overlap, options) -> 
         first = next(module.parameters(), None)
         place = settings.device(device) if first is None else first.device
     else:
-        from fusionrepro import load  # the trained-model store lies above this room
-
         place = settings.device(device)
         module = load(model, weights=weights, device=str(place), **options)
     method = _Method(
