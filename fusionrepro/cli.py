@@ -217,6 +217,8 @@ def main() -> None:
     """Entry point: errors in one sentence, 1 for what failed, 2 for a wrong command line, 130 for Ctrl-C."""
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # typer has caught Ctrl-C itself
+            code = _say("interrupted.", code)
     except FusionReproError as e:
         code = _say(str(e), 1)
     except (KeyboardInterrupt, typer.Abort):

@@ -48,7 +48,7 @@ class Recorded:
         """Larger is better: finished, of a larger profile, later."""
         names = settings.profiles()
         size = names.index(self.profile) if self.profile in names else -1
-        return (self.status == "ok", size, self.run.get("started", ""))
+        return ({"ok": 2, "failed": 0}.get(self.status, 1), size, self.run.get("started", ""))
 
     def items(self, artifact: str) -> list[dict]:
         return [i for i in self.results["items"] if i["id"] == artifact]

@@ -1,0 +1,161 @@
+"""The command line: help, errors, exit codes; every verb on small input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusionrepro import __version__, cli
+
+ROOT = Path(__file__).resolve().parents[1]
+VERBS = ["fuse", "models", "train", "run", "report", "ledger", "data", "data list", "data get", "data verify", "bench", "bench models"]
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Run a command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fusionrepro", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run
+
+
+def one_sentence(err: str) -> str:
+    assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help(call, verb):
+    code, out, _ = call(*verb.split(), "--help")
+    assert code == 0 and "Usage:" in out
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; sys.argv = ['fusionrepro', '--help']\nfrom fusionrepro.cli import main\ntry: main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, timeout=60)
+
+
+def test_version(call):
+    assert call("--version") == (0, f"fusionrepro {__version__}\n", "")
+    done = subprocess.run([sys.executable, "-m", "fusionrepro", "--version"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout == f"fusionrepro {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "line, code, words",
+    [
+        ("fus", 2, "Did you mean 'fuse'"),
+        ("run --jbs 2", 2, "--jobs"),
+        ("run --jobs 0", 2, "--jobs"),
+        ("run --seed many", 2, "--seed"),
+        ("fuse a.png", 2, "Missing argument"),
+        ("data lst", 2, "Did you mean 'list'"),
+        ("run a2rnett", 1, "did you mean 'a2rnet'"),
+        ("run derun", 1, "no reproduction notebook yet"),
+        ("run a2rnet --profile smok", 1, "did you mean 'smoke'"),
+        ("run a2rnet -p epoks=3", 1, "did you mean 'epochs'"),
+        ("run a2rnet -p epochs=three", 1, "whole number"),
+        ("run a2rnet -p epochs", 1, "NAME=VALUE"),
+        ("run a2rnet -p epochs=1 -p epochs=2", 1, "given twice"),
+        ("run a2rnet --data-root /nowhere/here", 1, "no folder"),
+        ("train a2rnett", 1, "did you mean 'a2rnet'"),
+        ("train a2rnet:laptp", 1, "did you mean 'laptop'"),
+        ("train a2rnet -p lrr=1", 1, "did you mean 'lr'"),
+        ("train derun", 1, "not built yet"),
+        ("data get tnoo", 1, "did you mean 'tno'"),
+        ("data verify tnoo", 1, "did you mean 'tno'"),
+    ],
+)
+def test_mistakes_are_one_sentence(call, line, code, words):
+    got, out, err = call(*line.split())
+    assert got == code and words in one_sentence(err) and not out
+
+
+def grey(path: Path, size=(24, 20), seed=0) -> Path:
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, size[::-1], dtype=np.uint8)).save(path)
+    return path
+
+
+def test_fuse_files(call, tmp_path):
+    ir, vi, out = grey(tmp_path / "ir.png"), grey(tmp_path / "vi.png", seed=1), tmp_path / "out" / "f.png"
+    code, printed, _ = call("fuse", ir, vi, "-o", out, "--model", "average")
+    assert code == 0 and printed.strip() == str(out)
+    mean = (np.asarray(Image.open(ir), float) + np.asarray(Image.open(vi), float)) / 2
+    assert np.abs(np.asarray(Image.open(out), float) - mean).max() <= 0.5
+    code, _, err = call("fuse", ir, vi, "-o", out, "--model", "avrage")
+    assert code == 1 and "did you mean 'average'" in one_sentence(err)
+    code, _, err = call("fuse", ir, grey(tmp_path / "small.png", (10, 10)), "-o", tmp_path / "x.png", "--model", "average")
+    assert code == 1 and "differ in size" in one_sentence(err) and not (tmp_path / "x.png").exists()
+
+
+def test_models_ledger_and_data(call, monkeypatch):
+    code, out, _ = call("models")
+    assert code == 0 and "a2rnet" in out and "3572497" in out
+    code, out, _ = call("ledger", "--json")
+    rows = json.loads(out)
+    assert code == 0 and len(rows) == 59
+    assert {"id", "status", "notebook", "comparable", "caption", "reason"} <= set(rows[0])
+    code, out, _ = call("ledger")
+    assert code == 0 and "derun/table5" in out
+    code, out, _ = call("data", "list")
+    assert code == 0 and "scenes" in out and "built in" in out and "tno" in out
+
+
+def test_report(call, tmp_path):
+    code, out, _ = call("report")
+    assert code == 0 and out.strip() == str(tmp_path / "runs" / "report" / "index.html")
+    assert Path(out.strip()).is_file()
+
+
+def test_run_exit_code_and_parameters(call, monkeypatch):
+    from fusionrepro.reproduction import runner
+
+    seen = []
+
+    def batch(jobs, parallel, cluster, force):
+        seen.append((jobs, parallel, cluster, force))
+        return [runner.Outcome(j, "failed" if j.parameters["seed"] == 9 else "ok") for j in jobs]
+
+    monkeypatch.setattr(runner, "batch", batch)
+    assert call("run", "a2rnet", "-p", "epochs=2", "--jobs", "3", "--force")[0] == 0
+    jobs, *how = seen[-1]
+    assert how == [3, "", True] and jobs[0].parameters["epochs"] == 2 and jobs[0].parameters["profile"] == "smoke"
+    assert call("run", "a2rnet", "--seed", "9")[0] == 1
+
+
+def test_train_gives_weights_that_load(call, tmp_path):
+    from fusionrepro import load
+
+    line = "train a2rnet -p epochs=1 -p label=max -p limit=2 -p batch=2 -p crop=16 --device cpu"
+    code, out, err = call(*line.split())
+    assert code == 0, err
+    path = Path(out.split()[-1])
+    assert path.is_file() and path.is_relative_to(tmp_path / "runs" / "training")
+    assert load("a2rnet", weights=path).weights_id
+    assert not (tmp_path / "runs" / "models").exists(), "without --publish the default model stays"
+    assert call(*line.split(), "--publish")[0] == 0
+    assert (tmp_path / "runs" / "models" / "a2rnet.safetensors").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_is_one_line(tmp_path):
+    code = "from fusionrepro import cli\nfrom fusionrepro.reproduction import ledger\nimport time\nledger.as_rows = lambda: (print('ready', flush=True), time.sleep(60))\ncli.main()"
+    process = subprocess.Popen([sys.executable, "-c", code, "ledger"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "ready"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and err == "error: interrupted.\n"
