@@ -6,15 +6,15 @@
 __all__ = ['GREENS', 'look_tree', 'draw_tree', 'lamp_head', 'draw_lamp', 'look_sign', 'draw_sign', 'draw_cone', 'draw_stop',
            'draw_rail']
 
-# %% ../../nbs/data/08_furniture.ipynb #7503d2be
+# %% ../../nbs/data/08_furniture.ipynb #41e0a7c6
 import numpy as np
 
-from .canvas import ALBEDO, AMBIENT, GLOW, HEAT, SUN, Canvas, blob, capsule, ellipse, paint, polygon
+from .canvas import ALBEDO, AMBIENT, GLOW, HEAT, SUN, Canvas, blob, capsule, ellipse, paint, polygon, unit
 from .light import Light
 from .people import Look, Place, cast_shadow, contact
 from .street import glyphs, read_page
 
-# %% ../../nbs/data/08_furniture.ipynb #c746297d
+# %% ../../nbs/data/08_furniture.ipynb #f6729c4e
 GREENS = ((.09, .15, .035), (.12, .16, .04), (.06, .11, .04), (.17, .15, .04), (.2, .12, .04), (.05, .09, .045))
 
 def look_tree(rng: np.random.Generator) -> Look:
@@ -44,7 +44,7 @@ def draw_tree(
     if look.kind != "bush":
         fork = v - (low + .45 * tall) * s
         capsule(canvas, (u, v), (u + .1 * s, fork), (.17 * s, .08 * s), bark, inverse, 0, .8, .2)
-        capsule(canvas, (u, v - low * s), (u - .7 * s, fork), (.07 * s, .03 * s), bark, inverse, 0, .8)
+        if s > 8: capsule(canvas, (u, v - low * s), (u - .7 * s, fork), (.07 * s, .03 * s), bark, inverse, 0, .8)
     sunny = light.direction[2] < .3   # the lit side faces us
     leaves = paint(look.colours[0], .25 * light.cooling * -1 + .12 * light.sun_heat - .3, .62 if sunny else .28, .85)
     blob(canvas, parts, leaves, inverse, 0, .6, max(.17 * s, 1.0), (.35 * np.sign(light.direction[0]), -.75), int(look.style * 400))
@@ -73,7 +73,7 @@ def draw_lamp(
     lens = paint((.5, .5, .48), 4 + 26 * (light.lamps > 0), .3, .8, np.asarray(look.colours[0]) * 9 * light.lamps)
     ellipse(canvas, uv[2] + [-end * .2, .05 * s], (.34 * s, 0), (0, .1 * s), lens, inverse, who)
 
-# %% ../../nbs/data/08_furniture.ipynb #ae371aa0
+# %% ../../nbs/data/08_furniture.ipynb #1db45289
 def look_sign(rng: np.random.Generator) -> Look:
     "Draw a sign's kind and text"
     kind = ("ring", "triangle", "board", "board")[int(rng.integers(4))]
@@ -99,20 +99,20 @@ def draw_sign(
     if at is None: return
     x, y = (canvas.columns[:, at[1]] - u) / (wide * s) + 0 * canvas.rows[at[0]], (canvas.rows[at[0]] - v) / (high * s) + 0 * canvas.columns[:, at[1]]
     cover, colour = _plate(look, x, y, wide * s)
-    new = np.empty((9, *x.shape), np.float32)
+    new = np.empty((10, *x.shape), np.float32)
     new[ALBEDO], new[SUN], new[AMBIENT] = colour, .55 if light.direction[2] < 0 else .05, .72
     new[HEAT] = -.25 * light.cooling + .25 * light.sun_heat * (light.direction[2] < 0)
-    foil = .28 * light.headlights * min(1.0, 25 * inverse) * (1 if light.dark else .5)
+    foil = .13 * light.headlights * min(1.0, 25 * inverse) * (1 if light.dark else .5)
     new[GLOW] = foil * colour
     canvas.put(at, cover, new, inverse, who)
 
-# %% ../../nbs/data/08_furniture.ipynb #119ced50
+# %% ../../nbs/data/08_furniture.ipynb #c94d55ea
 def _plate(look, x, y, pixels):
     "Coverage and colour of a sign's face at points in -1..1"
-    soft = lambda d: np.clip(d * pixels + .5, 0, 1)
+    soft = lambda d: unit(d * pixels + .5)
     rgb = lambda c: np.asarray(c, np.float32)[:, None, None]
     white, red, black = rgb((.75, .75, .73)), rgb((.6, .03, .03)), rgb((.03, .03, .03))
-    seed = int(look.style * 1e5)
+    seed = int(look.style * 24)
     if look.kind == "ring":
         r = np.hypot(x, y)
         ink = read_page(glyphs(seed, 2), (y + .62) / 1.24, (x + .62) / 1.24) * (np.abs(x) < .62) * (np.abs(y) < .62)

@@ -42,7 +42,7 @@ class Light:
         "Is there so little daylight that lamps decide what is seen"
         return max(self.sky) + max(self.sun) < 0.2
 
-# %% ../../nbs/data/04_light.ipynb #1a54ffa6
+# %% ../../nbs/data/04_light.ipynb #037e7080
 def _towards(azimuth, elevation):
     a, e = np.radians(azimuth), np.radians(elevation)
     return (float(np.sin(a) * np.cos(e)), float(np.sin(e)), float(np.cos(a) * np.cos(e)))
@@ -51,35 +51,35 @@ def _times(colour, factor): return tuple(round(float(c * factor), 5) for c in co
 
 def _day(u):
     warm = u(0, 1)
-    return dict(direction=_towards(u(40, 320), u(28, 58)), sun=_times((1.25, 1.12 - .1 * warm, .95 - .25 * warm), u(.85, 1.05)),
-        sky=_times((.30, .36, .46), u(.9, 1.2)), zenith=_times((.16, .34, .72), u(.8, 1.15)), horizon=(.66, .76, .86), clouds=u(.1, .8),
-        haze=u(.0008, .003), air=u(12, 30), sun_heat=u(7, 14), exposure=u(.8, .95), bloom=.1, noise=u(.004, .008))
+    return dict(direction=_towards(180 + (25 + 40 * warm) * (1 if u(0, 1) < .5 else -1), u(26, 50)), sun=_times((1.5, 1.34 - .12 * warm, 1.1 - .3 * warm), u(.9, 1.1)),
+        sky=_times((.29, .34, .42), u(.85, 1.1)), zenith=_times((.07, .20, .55), u(.8, 1.2)), horizon=(.46, .60, .78), clouds=u(.05, .55),
+        haze=u(.0006, .002), haze_colour=(.55, .65, .78), air=u(8, 24), sun_heat=u(3, 8), exposure=u(.85, 1.0), bloom=.1, noise=u(.004, .008))
 
 def _dusk(u):
     pink = u(0, 1)
-    return dict(direction=_towards(u(-60, 60), u(3, 8)), sun=_times((.34, .17, .09), u(.4, 1)), sky=_times((.13, .13, .18), u(.8, 1.3)),
-        zenith=_times((.08, .11, .24), u(.8, 1.2)), horizon=_times((.75, .38 + .08 * pink, .2 + .18 * pink), u(.6, 1)), clouds=u(.3, .9),
+    return dict(direction=_towards(u(-60, 60), u(3, 8)), sun=_times((.34, .17, .09), u(.4, 1)), sky=_times((.11, .12, .19), u(.8, 1.2)),
+        zenith=_times((.03, .06, .17), u(.8, 1.2)), horizon=_times((.80, .34 + .06 * pink, .10 + .16 * pink), u(.6, .95)), clouds=u(.1, .55),
         lamps=u(.35, .7), headlights=True, haze=u(.002, .006), haze_colour=(.34, .25, .24), air=u(8, 22), sun_heat=u(1, 4), cooling=2.0,
         exposure=u(1.6, 2.1), bloom=.35, noise=u(.009, .015), wet=u(0, 1) * (u(0, 1) > .4))
 
 def _night(u):
     return dict(direction=_towards(u(-90, 90), 40), sky=_times((.010, .012, .018), u(.6, 1.4)), zenith=_times((.004, .006, .013), u(.7, 1.4)),
-        horizon=_times((.034, .028, .030), u(.6, 1.3)), clouds=u(0, .8), lamps=u(.75, 1.0), headlights=True, haze=u(.001, .004),
+        horizon=_times((.034, .028, .030), u(.6, 1.3)), clouds=u(0, .8), lamps=u(.45, .8), headlights=True, haze=u(.001, .004),
         haze_colour=(.012, .011, .012), air=u(-4, 14), sun_heat=0.0, cooling=u(2, 5), exposure=u(2.6, 3.6), bloom=.5, noise=u(.016, .03),
         wet=u(0, 1) * (u(0, 1) > .5))
 
 def _glare(u):
-    return _day(u) | dict(direction=_towards(u(-16, 16), u(7, 15)), sun=_times((1.3, 1.05, .72), u(.9, 1.2)), horizon=(.95, .86, .68), clouds=u(.1, .5),
-        zenith=(.3, .42, .66), glare=u(.7, 1.0), haze=u(.003, .006), haze_colour=(.9, .82, .65), bloom=.45, exposure=u(.75, .9), air=u(4, 24), sun_heat=u(3, 8))
+    return _day(u) | dict(direction=_towards(u(-9, 9), u(6, 12)), sun=_times((1.5, 1.15, .72), u(.9, 1.2)), horizon=(.85, .72, .5), clouds=u(.1, .5),
+        zenith=(.2, .32, .56), glare=u(.7, 1.0), haze=u(.002, .005), haze_colour=(.9, .82, .65), bloom=.45, exposure=u(.75, .9), air=u(4, 24), sun_heat=u(3, 8))
 
 def _fog(u):
     grey = u(.42, .62)
     return dict(sky=_times((.46, .48, .5), u(.8, 1.1)), zenith=(grey, grey, grey * 1.03), horizon=(grey, grey, grey * 1.02), clouds=0.0,
-        haze=u(.03, .075), haze_colour=_times((1, 1, 1.03), grey), headlights=True, lamps=u(0, .4), air=u(-2, 12), sun_heat=0.0, cooling=0.5,
+        haze=u(.02, .05), haze_colour=_times((1, 1, 1.03), grey), headlights=True, lamps=u(0, .4), air=u(-2, 12), sun_heat=0.0, cooling=0.5,
         exposure=u(.95, 1.15), bloom=.4, noise=u(.006, .012), wet=u(.2, .8))
 
 def _smoke(u):
-    return _day(u) | dict(smoke=u(.75, 1.0), haze=u(.004, .01), haze_colour=(.5, .48, .46), sun=_times((.85, .7, .55), u(.7, 1)))
+    return _day(u) | dict(smoke=u(.8, 1.0), haze=u(.002, .004), haze_colour=(.5, .5, .5))
 
 _MAKERS = dict(day=_day, night=_night, dusk=_dusk, fog=_fog, glare=_glare, smoke=_smoke)
 

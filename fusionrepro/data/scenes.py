@@ -6,7 +6,7 @@
 __all__ = ['VERSION', 'BOX_CLASSES', 'MASK_CLASSES', 'WALLS', 'Thing', 'World', 'lay_side', 'lay_furniture', 'lay_traffic',
            'lay_people', 'make_world', 'draw_world', 'label', 'scene', 'sequence', 'SceneDataset', 'scene_dataset']
 
-# %% ../../nbs/data/10_scenes.ipynb #60b08640
+# %% ../../nbs/data/10_scenes.ipynb #62e497b5
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ from .light import CONDITIONS, Light, make_light
 from .pairs import Pair
 from .people import Look, Place, draw_person, look_person
 from .sensors import infrared, visible
-from .street import Building, Road, draw_building, draw_ground, draw_sky
+from .street import Building, Road, draw_building, draw_ground, draw_sky, shade_street
 from .vehicles import draw_motorcycle, draw_vehicle, look_vehicle
 from ..errors import InputError, unknown
 from ..imaging.color import rgb_to_ycbcr
@@ -169,7 +169,7 @@ def make_world(
     things = trees + lay_furniture(rng, road, parks, far) + lay_traffic(rng, road, far) + lay_people(rng, road, far)
     return World(make_light(condition, weather), road, houses, things, float(u(3, 9)), int(rng.integers(500)), 1.75 if half < 7 else (1.75, 5.25)[int(rng.integers(2))])
 
-# %% ../../nbs/data/10_scenes.ipynb #aaf7dba2
+# %% ../../nbs/data/10_scenes.ipynb #45e80e67
 def draw_world(
     world: World,
     camera: Camera,
@@ -180,11 +180,14 @@ def draw_world(
     draw_sky(canvas, light, world.shift)
     kerb, bump = len(world.things) * 2 + 1, len(world.things) * 2 + 2
     draw_ground(canvas, light, road, kerb, bump)
-    jobs = [(b.far, partial(draw_building, canvas, light, b, road.middle((b.near + b.far) / 2)), 0) for b in world.buildings]
+    jobs = []
+    for before, b in zip([None, *world.buildings], world.buildings):   # each side's houses come near to far
+        nearer = before if before and before.side == b.side else None
+        jobs.append((b.far, partial(draw_building, canvas, light, b, road.middle((b.near + b.far) / 2), nearer), 0))
     lamps, numbered = [], {kerb: [Thing("kerb"), 0], bump: [Thing("bump"), 0]}
     for number, thing in enumerate(world.things, 1):
         place = thing.at(time)
-        if not 1.2 < place.z - camera.z < 105 and thing.kind != "rail": continue
+        if thing.kind != "rail" and not _in_sight(camera, place, thing.kind): continue
         # A rider has a second number, above those of all things.
         jobs.append((place.z if thing.kind != "rail" else camera.z + 90, partial(_draw, canvas, world, thing, place, number, time), number))
         numbered[number] = [thing, 0]
@@ -193,8 +196,15 @@ def draw_world(
     for _, job, number in sorted(jobs, key=lambda job: -job[0]):
         job()
         for n in (number, number + len(world.things)):
-            if n in numbered and number: numbered[n][1] = int((canvas.who == n).sum())
+            if number and n in numbered and numbered[n][0].kind in _BOX: numbered[n][1] = int(np.count_nonzero(canvas.who == n))
+    shade_street(canvas, light, world.buildings)
     return canvas, numbered, lamps
+
+def _in_sight(camera, place, kind):
+    "Is a thing near enough, and not beside the picture"
+    ahead = place.z - camera.z
+    large = 9 if kind in ("bus", "truck") else 4
+    return 1.2 < ahead < dict(person=65, tree=95, lamp=80).get(kind, 75) and abs(place.x - camera.x) - large < ahead * camera.width / (2 * camera.focal)
 
 def _draw(canvas, world, thing, place, number, time):
     "Draw one thing by its kind"

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['lamp_light', 'shrink', 'enlarge', 'spread', 'scatter', 'visible', 'vignette', 'develop', 'infrared', 'gain_control']
 
-# %% ../../nbs/data/09_sensors.ipynb #cab4efeb
+# %% ../../nbs/data/09_sensors.ipynb #12613707
 from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 from scipy.signal import lfilter
 
-from .canvas import ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, noise_tile, sample
+from .canvas import ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, noise_tile, sample, unit
 from .light import Light
 
-# %% ../../nbs/data/09_sensors.ipynb #2a632e43
+# %% ../../nbs/data/09_sensors.ipynb #715f494b
 def lamp_light(
     canvas: Canvas,
     lamps: list,          # ((x, y, z), (red, green, blue)) of each lamp, world metres
@@ -31,7 +31,7 @@ def lamp_light(
         if lz - cam.z > 90: continue
         dx, dy, dz = x - (lx - cam.x), ly - y, z - (lz - cam.z)
         square = dx * dx + dy * dy + dz * dz
-        reach = np.clip(dy, 0, None) / np.sqrt(square + .1) * 34 / (square + 9)
+        reach = np.maximum(dy, 0) / np.sqrt(square + .1) * 26 / (square + 9)
         for k in range(3): total[k] += np.float32(colour[k]) * reach
     if own:
         angle = (canvas.columns - cam.width / 2) / cam.focal
@@ -40,12 +40,13 @@ def lamp_light(
         for k, tint in enumerate((1.0, .96, .84)): total[k] += tint * near
     return total
 
-# %% ../../nbs/data/09_sensors.ipynb #8672d68d
+# %% ../../nbs/data/09_sensors.ipynb #e9355f9b
 def shrink(x: np.ndarray, by: int = 4) -> np.ndarray:
     "Mean over blocks of `by` by `by` pixels; the last block may reach over the border"
     h, w = x.shape[-2:]
     x = np.pad(x, ((0, 0), (0, -h % by), (0, -w % by)), mode="edge")
-    return x.reshape(x.shape[0], x.shape[1] // by, by, x.shape[2] // by, by).mean((2, 4))
+    x = sum(x[:, k::by] for k in range(by))
+    return sum(x[:, :, k::by] for k in range(by)) / np.float32(by * by)
 
 def enlarge(x: np.ndarray, size: tuple[int, int], by: int = 4) -> np.ndarray:
     "Linear interpolation back to `size`"
@@ -58,30 +59,48 @@ def enlarge(x: np.ndarray, size: tuple[int, int], by: int = 4) -> np.ndarray:
         x = a + (np.take(x, high, axis) - a) * part
     return x
 
-def spread(x: np.ndarray, radius: float) -> np.ndarray:
-    "A wide blur of (C,H,W) planes; `radius` in pixels"
-    small = gaussian_filter(shrink(x), (0, radius / 4, radius / 4), mode="nearest", truncate=3)
-    return enlarge(small, x.shape[-2:])
+def spread(
+    x: np.ndarray,     # (C,H,W)
+    *radii: float,     # pixels, one for each blur
+) -> np.ndarray:       # (C,H,W), the blurs' sum
+    "Wide blurs"
+    small = shrink(x)
+    blurred = sum(gaussian_filter(small, (0, r / 4, r / 4), mode="nearest", truncate=3) for r in radii)
+    return enlarge(blurred, x.shape[-2:])
 
-# %% ../../nbs/data/09_sensors.ipynb #bb2f9734
+# %% ../../nbs/data/09_sensors.ipynb #77c7b77f
 def scatter(canvas: Canvas, light: Light, radiance: np.ndarray, drift: float = 0.0) -> np.ndarray:
     "What haze, fog and smoke leave of the light, and what they add"
     tile = noise_tile(4, .5, 8)
-    z = 1 / canvas.planes[INVERSE]
+    z = np.minimum(1 / canvas.planes[INVERSE], 90 if light.haze < .01 else 2500)   # clear air is thin higher up: the sky stays
     ys, xs = canvas.rows / canvas.shape[0] * 210, canvas.columns / canvas.shape[0] * 150
     density = light.haze * (1 + (.22 * sample(tile, ys, xs + drift * 6) if light.haze > .01 else 0))
     keep = np.exp(-density * z)
     air = np.array(light.haze_colour, np.float32)[:, None, None]
     out = radiance * keep + air * (1 - keep)
     if light.smoke:
-        plume = .6 * sample(tile, ys * .8 + drift * 3, xs * .8 + drift * 11) + .4 * sample(noise_tile(8, .6, 9), ys + drift * 5, xs + drift * 13)
-        level = np.clip(canvas.rows / canvas.shape[0] * 1.9 - .15, 0, 1) * np.clip(2.6 - canvas.rows / canvas.shape[0] * 2.4, 0, 1)
-        veil = np.clip(plume * .55 + .62, 0, 1) * level * light.smoke * np.clip(z / 9, 0, 1)
-        grey = (np.array((.52, .5, .48), np.float32) * (.75 + .25 * max(light.sky)))[:, None, None] * (.85 + .12 * plume)
-        out += (grey - out) * np.clip(veil, 0, .96)
+        veil, tone = _plume(canvas, light, drift)
+        out += (tone * np.array((.50, .49, .50), np.float32)[:, None, None] - out) * (veil * unit(z / 7 - .4))
     return out
 
-# %% ../../nbs/data/09_sensors.ipynb #05d11af4
+# %% ../../nbs/data/09_sensors.ipynb #bcd2034c
+def _plume(canvas, light, drift):
+    "A cloud of smoke from the roadside: opacity and brightness (H,W); drawn in picture coordinates, drifting with the wind"
+    h = canvas.shape[0]
+    side = 1 if light.direction[0] > 0 else -1
+    x, y = (canvas.columns - canvas.shape[1] / 2) / h * side, (canvas.camera.horizon - canvas.rows) / h
+    ys, xs = canvas.rows / h * 190, canvas.columns / h * 150
+    broad = sample(noise_tile(4, .5, 8), ys + drift * 9, xs * .9 + drift * 12)
+    fine = sample(noise_tile(16, .65, 9), ys * 1.4 + drift * 16, xs * 1.4 + drift * 18)
+    # It rises from near the vanishing point and leans away, wider and thinner with height.
+    middle = .12 + .55 * unit(y + .1) - .05 * broad
+    wide = .20 + .55 * unit(y + .14)
+    core = 1.25 - np.abs(x - middle) / wide - .8 * unit(-y - .07) * 3
+    dense = core + .38 * broad + .22 * fine
+    opacity = unit(1.5 * dense) * light.smoke
+    lit = .50 + .15 * fine + .15 * broad - .35 * (x - middle) / wide * .6 + .25 * unit(y + .1)
+    return .97 * opacity, np.maximum(lit, .12)
+
 def _mirror(canvas, light, bright):
     "A wet road: bright things smeared downwards, broken by ripples"
     small = shrink(bright, 4)
@@ -101,7 +120,9 @@ def _glare(canvas, light):
     u, v = w / 2 + canvas.camera.focal * dx / dz, canvas.camera.horizon - canvas.camera.focal * dy / dz
     x, y = (canvas.columns - u) / h, (canvas.rows - v) / h
     r = np.sqrt(x * x + y * y)
-    veil = .55 * np.exp(-r * 3.2) + 1.6 * np.exp(-r * 12) + .07
+    row, column = (int(min(max(c, 0), n - 1)) for c, n in ((v, h), (u, w)))
+    free = float((canvas.planes[INVERSE, max(row - 3, 0):row + 4, max(column - 3, 0):column + 4] < 1e-3).mean())
+    veil = (.55 * np.exp(-r * 3.2) + 1.6 * np.exp(-r * 12) + .07) * (.3 + .7 * free)   # less when something stands before the sun
     rays = .16 * np.exp(-r * 4) * (.5 + .5 * np.cos(np.arctan2(y, x) * 12 + 1)) ** 4
     out = (veil + rays) * light.glare * np.array((1.0, .9, .7), np.float32)[:, None, None]
     for t, size, tint in ((.55, .035, (.3, .5, .2)), (1.35, .06, (.45, .25, .1)), (1.7, .025, (.1, .3, .5))):
@@ -110,7 +131,7 @@ def _glare(canvas, light):
         out += .16 * light.glare * ghost * np.array(tint, np.float32)[:, None, None]
     return out
 
-# %% ../../nbs/data/09_sensors.ipynb #bb66ed19
+# %% ../../nbs/data/09_sensors.ipynb #6197c208
 def visible(
     canvas: Canvas, light: Light,
     lamps: list,                 # see `lamp_light`
@@ -122,12 +143,11 @@ def visible(
     colour = lambda c: np.array(c, np.float32)[:, None, None]
     arriving = colour(light.sun) * p[SUN] + colour(light.sky) * p[AMBIENT]
     if light.lamps or light.headlights:
-        arriving += lamp_light(canvas, lamps if light.lamps else [], .55 if light.dark else .12 * light.headlights) * np.clip(.3 + .7 * p[AMBIENT], 0, 1)
+        arriving += lamp_light(canvas, lamps if light.lamps else [], .42 if light.dark else .12 * light.headlights) * np.clip(.3 + .7 * p[AMBIENT], 0, 1)
     radiance = scatter(canvas, light, p[ALBEDO] * arriving + p[GLOW], drift)
     bright = np.maximum(radiance - 1.0, 0)
     if light.bloom:
-        wide = spread(bright, .035 * h) * 1.0 + spread(bright, .1 * h) * (.8 if light.haze > .01 else .4)
-        radiance = radiance + light.bloom * wide
+        radiance = radiance + (.8 if light.haze > .01 else .6) * light.bloom * spread(bright, .03 * h, .1 * h)
     if light.wet: radiance = radiance + _mirror(canvas, light, bright)
     if light.glare: radiance = radiance + _glare(canvas, light)
     return develop(radiance * light.exposure * vignette(canvas.shape), light.noise, rng)
@@ -144,15 +164,17 @@ def develop(
     rng: np.random.Generator,
 ) -> np.ndarray:                # (3,H,W) 0..1
     "Noise, film curve, gamma"
+    exposed = np.maximum(exposed, 0, dtype=np.float32)
     grain = rng.standard_normal(exposed.shape, np.float32)
-    exposed = exposed + grain * noise * (np.sqrt(np.maximum(exposed, 0)) * .7 + .16)
-    exposed = np.maximum(exposed, 0)
-    curve = 1 - np.exp(exposed * -1.55)
+    grain *= noise * (np.sqrt(exposed) * .7 + .16)
+    exposed = np.maximum(exposed + grain, 0)
+    curve = 1 - np.exp(exposed * -1.7)
     picture = np.sqrt(curve)
-    grey = picture.mean(0)
-    return np.clip(grey + (picture - grey) * 1.12, 0, 1).astype(np.float32)
+    picture += .30 * (picture - .5) * picture * (1 - picture) * 4      # a gentle S: deeper shadows, clearer lights
+    grey = (picture[0] + picture[1] + picture[2]) / 3
+    return unit(grey + (picture - grey) * 1.25)
 
-# %% ../../nbs/data/09_sensors.ipynb #4fcf9a2f
+# %% ../../nbs/data/09_sensors.ipynb #29123f02
 def infrared(
     canvas: Canvas, light: Light,
     rng: np.random.Generator,       # the noise of this frame
@@ -174,8 +196,8 @@ def gain_control(
 ) -> np.ndarray:             # (H,W) 0..1
     "Map temperature to grey: linear between percentiles, soft beyond"
     some = np.sort(heat[::3, ::3].ravel())
-    low, middle, high = (some[int(q * (len(some) - 1))] for q in (.02, .5, .997))
-    low = max(low, middle - 14)
-    high = max(high, low + least)
-    t = (heat - low) / (high - low) * 1.7 - .85
-    return (.5 + .5 * np.tanh(t * 1.05) / np.tanh(1.05)).clip(0, 1).astype(np.float32)
+    low, middle, high = (float(some[int(q * (len(some) - 1))]) for q in (.01, .6, .998))
+    low, high = max(low, middle - 22), max(high, middle + .6 * least)
+    # The bulk of the scene, background, comes out dark grey: what is warmer keeps most of the range.
+    t = np.where(heat < middle, .40 * (heat - low) / (middle - low + 1e-3), .40 + .55 * (heat - middle) / (high - middle))
+    return unit(np.where(t > .85, .85 + .15 * np.tanh((t - .85) / .15), np.maximum(t, .04 + .25 * (t - .04))))

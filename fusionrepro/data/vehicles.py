@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['PROFILES', 'CAR_COLOURS', 'look_vehicle', 'draw_vehicle', 'draw_motorcycle']
 
-# %% ../../nbs/data/06_vehicles.ipynb #07e78aa9
+# %% ../../nbs/data/06_vehicles.ipynb #b9d574bf
+from functools import lru_cache
+
 import numpy as np
 
-from .canvas import AMBIENT, HEAT, SUN, Canvas, capsule, ellipse, paint, polygon
+from .canvas import AMBIENT, GLOW, HEAT, SUN, Canvas, capsule, ellipse, paint, polygon
 from .light import Light
-from .people import Look, Place, cast_shadow, contact, lit
+from .people import Look, Place, cast_shadow, contact, lit, normal
 
 # %% ../../nbs/data/06_vehicles.ipynb #ae7c8034
 PROFILES = dict(  # (ahead, up) from the tail's lower edge over the roof to the nose's lower edge; role of each strip; belt line; half width
@@ -40,7 +42,7 @@ def look_vehicle(
     box = ((.6, .6, .58), (.5, .48, .4), (.25, .35, .5))[int(rng.integers(3))]
     return Look(body[int(rng.integers(len(body)))], (colour, box), float(rng.uniform(.97, 1.06)), float(rng.uniform()), float(rng.uniform(.7, 1.2)))
 
-# %% ../../nbs/data/06_vehicles.ipynb #d1ac8b72
+# %% ../../nbs/data/06_vehicles.ipynb #cbbe9b2e
 GLASS, RUBBER, TRIM = (.035, .045, .05), (.025, .025, .027), (.05, .05, .055)
 
 def _cut(points, axis, limit, sign):
@@ -53,8 +55,10 @@ def _cut(points, axis, limit, sign):
         if dq >= 0: out.append(q)
     return np.array(out)
 
-def _faces(profile, belt, half, size):
-    "Strips across the width, then the two sides below and above the belt line"
+@lru_cache(256)
+def _faces(part, size):
+    "Corners of all faces (K,3), and where each face lies in them: role, first, last"
+    profile, roles, belt, half = PROFILES[part]
     p = np.asarray(profile) * size
     belt, half, top = belt * size, half * size, p[:, 1].max() * size
     taper = 0.17 * half / max(top - belt, 0.8)
@@ -65,11 +69,16 @@ def _faces(profile, belt, half, size):
     sides = []
     for sign in (-1, 1):
         for keep, role in ((-1, "flank"), (1, "cabin")):
-            part = _cut(flat, 1, belt, keep)
-            if len(part) < 3: continue
-            part[:, 0] = sign * wide(part[:, 1])
-            sides.append((part, role))
-    return strips, sides
+            piece = _cut(flat, 1, belt, keep)
+            if len(piece) < 3: continue
+            piece[:, 0] = sign * wide(piece[:, 1])
+            sides.append((piece, role))
+    faces, roles, first = strips + [f for f, _ in sides], roles + [r for _, r in sides], 0
+    found = []
+    for face, role in zip(faces, roles):
+        found.append((role, first, first + len(face)))
+        first += len(face)
+    return np.concatenate(faces), found
 
 # %% ../../nbs/data/06_vehicles.ipynb #04991163
 def _on(face, u0, v0, u1, v1):
@@ -93,7 +102,7 @@ def _details(role, light, running):
     if role == "doors": return [((.49, .03, .51, .97), paint(.1)), ((.04, .03, .06, .97), paint(.25))]
     return []
 
-# %% ../../nbs/data/06_vehicles.ipynb #497db1dd
+# %% ../../nbs/data/06_vehicles.ipynb #ce33914c
 def draw_vehicle(
     canvas: Canvas, light: Light,
     place: Place,
@@ -113,38 +122,39 @@ def draw_vehicle(
 
 def _body(canvas, light, place, look, part, who, running):
     "One solid of a vehicle: wheels, sides, strips, each only where it faces the camera"
-    profile, roles, belt, half = PROFILES[part]
-    strips, sides = _faces(profile, belt, half, look.size)
-    centre = place.world([[0, np.mean([p[1] for p in profile]) * look.size, np.mean([p[0] for p in profile]) * look.size]])[0]
-    eye = np.array([canvas.camera.x, canvas.camera.eye, canvas.camera.z])
+    corners, faces = _faces(part, look.size)
+    world = place.world(corners)
+    centre = (world.min(0) + world.max(0)) / 2
+    cx, cy, cz = centre.tolist()
+    eye = canvas.camera
     body = look.colours[1] if part == "cargo" else look.colours[0]
-    todo = [(strip, role) for strip, role in zip(strips, roles)]
-    todo += sides
-    faces = []
-    for face, role in todo:
-        world = place.world(face)
-        middle = world.mean(0)
-        n = np.cross(world[1] - world[0], world[2] - world[0])
-        if n @ (middle - centre) < 0: n = -n
-        if n @ (eye - middle) > 0: faces.append((-((middle - eye) ** 2).sum(), world, role))
-    for _, world, role in sorted(faces, key=lambda f: f[0]):
-        _face(canvas, light, look, part, world, role, body, centre, who, running)
+    seen, uv = [], canvas.camera.project(world)[0]
+    for role, first, last in faces:
+        face = world[first:last]
+        mx, my, mz = (face.sum(0) / len(face)).tolist()
+        nx, ny, nz = normal(face)
+        vx, vy, vz = eye.x - mx, eye.eye - my, eye.z - mz
+        outward = nx * (mx - cx) + ny * (my - cy) + nz * (mz - cz)
+        if (nx * vx + ny * vy + nz * vz) * outward > 0: seen.append((-(vx * vx + vy * vy + vz * vz), role, face, uv[first:last], 1 / max(-vz, .8)))
+    for _, role, face, flat, inverse in sorted(seen, key=lambda f: f[0]):
+        _face(canvas, light, look, part, face, flat, inverse, role, body, (cx, cy, cz), who, running)
 
-# %% ../../nbs/data/06_vehicles.ipynb #a386616d
+# %% ../../nbs/data/06_vehicles.ipynb #ba05e30d
 _HEAT = dict(bonnet=13, nose=10, bumper=3, tail=2.5, roof=-1.0, flank=2, cabin=.5, back=1)
 _FADE = dict(flank=.45, tail=.3, doors=.25, cabin=.2, nose=.25)
 
-def _face(canvas, light, look, part, world, role, body, centre, who, running):
+def _face(canvas, light, look, part, world, uv, inverse, role, body, centre, who, running):
     "Draw one face with what is on it"
-    uv, inverse = canvas.camera.project(world)
     hot = _HEAT.get(role, 0)
     values = paint(TRIM if role == "bumper" else body, hot * (running if hot > 0 else 1 + light.cooling / 3))
     values = lit(values, world, light, centre)
-    close = inverse * canvas.camera.focal > 12   # pixels a metre: only then does texture show
-    polygon(canvas, uv, values, inverse, who, _FADE.get(role, .1), grain=.04 if close else 0)
-    if role == "cabin": return _windows(canvas, light, world, inverse, who, running, values, 8 if part == "bus" else 3 if part != "cab" else 1)
+    scale = inverse * canvas.camera.focal   # pixels a metre: small things need less detail
+    polygon(canvas, uv, values, inverse, who, _FADE.get(role, .1), grain=.04 if scale > 12 else 0)
+    if scale < 2.5 and role in ("cabin", "flank", "doors"): return
+    if role == "cabin": return _windows(canvas, light, world, inverse, who, running, values, (8 if part == "bus" else 3 if part != "cab" else 1) if scale > 8 else 1)
     if role == "flank": return _wheels(canvas, look, part, world, who, running, values)
-    for rectangle, what in _details(role, light, min(running, 1)):
+    for rectangle, what in _details(role, light, min(running, 1)) if scale > 3 or light.headlights else ():
+        if scale < 6 and what[GLOW].max() < .3 and role != "glass": continue
         what[HEAT] += .6 * values[HEAT]
         what[SUN:AMBIENT + 1] *= values[SUN:AMBIENT + 1]
         polygon(canvas, canvas.camera.project(_on(world, *rectangle))[0], what, inverse, who)
@@ -165,7 +175,7 @@ def _mirror(light):
     "What glass mirrors: the upper sky"
     return (0.6 * np.asarray(light.zenith) + 0.4 * np.asarray(light.horizon)) * 0.07
 
-# %% ../../nbs/data/06_vehicles.ipynb #b2b24043
+# %% ../../nbs/data/06_vehicles.ipynb #0cf7c81c
 AXLES = dict(sedan=(-1.35, 1.4, .32), hatch=(-1.2, 1.25, .31), suv=(-1.35, 1.4, .37), van=(-1.5, 1.65, .36), bus=(-3.0, 3.6, .5), cargo=(-2.6, -1.5, .48), cab=(1.9, None, .48))
 
 def _wheels(canvas, look, part, world, who, running, values):
@@ -182,9 +192,9 @@ def _wheels(canvas, look, part, world, who, running, values):
         ahead[1] = 0
         uv, near = canvas.camera.project([base, base + ahead, base + [0, radius * look.size, 0]])
         x, y = uv[1] - uv[0], uv[2] - uv[0]
-        ellipse(canvas, uv[0] - [0, abs(y[1]) * .12], x * 1.18, y * 1.18, paint((.012, .012, .012), 1, .1, .3), near, who)
+        if abs(y[1]) > 3: ellipse(canvas, uv[0] - [0, abs(y[1]) * .12], x * 1.18, y * 1.18, paint((.012, .012, .012), 1, .1, .3), near, who)
         ellipse(canvas, uv[0], x, y, paint(RUBBER, 9 * running + 1, .4 * values[SUN], .6), near, who)
-        ellipse(canvas, uv[0], x * .6, y * .6, paint((.3, .3, .31), 6 * running, values[SUN], .7), near, who)
+        if abs(y[1]) > 2: ellipse(canvas, uv[0], x * .6, y * .6, paint((.3, .3, .31), 6 * running, values[SUN], .7), near, who)
 
 # %% ../../nbs/data/06_vehicles.ipynb #8c5319e4
 def draw_motorcycle(
