@@ -1,6 +1,7 @@
 """The one command, `fusionrepro`. Thin: every verb is one call of the library, imported when it is used."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -150,14 +151,20 @@ def data_verify(name: Annotated[str, typer.Argument(help="A name of `fusionrepro
 @bench_app.command("models")
 def bench_models(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Default: every method.")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="128x128, 256x256 or 640x480; may be given several times. Default: all.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
 ) -> None:
     """Parameters, operations, seconds and memory of the methods, A2RNet beside the published network."""
-    from fusionrepro.bench import bench_models as measure
+    from dataclasses import asdict
 
-    rows = measure(names or None, repeats=repeats)
-    _show(rows)
+    from rich.console import Console
+
+    from fusionrepro.bench import models as bench
+
+    with Console(stderr=True).status("building the models") as line:
+        rows = [asdict(r) for r in bench.bench_models(names or (), size or tuple(bench.SIZES), repeats, line.update)]
+    _show([{k: "" if v is None else v for k, v in row.items()} for row in rows])
     if out:
         import pandas as pd
 
@@ -185,8 +192,6 @@ def _pairs(changes: list[str] | None) -> dict[str, str]:
 def _use_data_root(given: str) -> None:
     """Let everything in this process look for data where the user says."""
     if given:
-        import os
-
         from fusionrepro.settings import data_root
 
         os.environ["FUSIONREPRO_DATA"] = str(data_root(given))
@@ -223,6 +228,11 @@ def main() -> None:
         code = _say(str(e), 1)
     except (KeyboardInterrupt, typer.Abort):
         code = _say("interrupted.", 130)
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as e:
+        code = _say(f"{e.filename or 'a file'}: {e.strerror or e}; check that it can be read or written.", 1)
     except Exception as e:
         if not hasattr(e, "format_message"):  # not one of click's: a defect, whose traceback we want
             raise
