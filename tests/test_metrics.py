@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fusionrepro.bench_metrics import NAMES, bench_metrics, pairs, plain
 from fusionrepro.errors import DataError, InputError
 from fusionrepro.metrics import DEFAULT_METRICS, METRICS, PRESETS, evaluate
 from fusionrepro.metrics.score import compare_methods, holm, score
@@ -239,3 +240,43 @@ def test_score_says_what_is_missing(folders):
         score(folders / "mean" / "1.png", folders / "ir", folders / "vi")
     with pytest.raises(InputError, match="does not exist"):
         score(folders / "none", folders / "ir", folders / "vi")
+
+
+# ---------------------------------------------------------------- speed and gradients
+
+
+def test_plain_version_gives_the_same():
+    f, a, b = pairs(1, (96, 112))
+    ours, theirs = (
+        evaluate(f, a, b, metrics=NAMES).iloc[0],
+        plain(*((x[0, 0].double() * 255).round().numpy() for x in (f, a, b))),
+    )
+    assert ours.to_dict() == pytest.approx(theirs, rel=1e-10)
+
+
+def test_bench_has_both_versions():
+    table = bench_metrics(1, (64, 64), repeats=1)
+    assert list(table.index) == ["fusionrepro", "plain"] and (table.cpu_s > 0).all()
+    assert table.attrs["difference"] < 1e-10
+
+
+@pytest.mark.parametrize("name", [n for n, m in METRICS.items() if m.differentiable])
+def test_gradient_is_the_slope(name):
+    g = torch.Generator().manual_seed(3)
+    size = 161 if METRICS[name].minimum > 41 else 44
+    base = torch.nn.functional.interpolate(
+        torch.rand(1, 1, size // 4, size // 4, generator=g).double(), (size, size), mode="bicubic"
+    )
+    a, b = ((base.roll(s, -1).clamp(0.05, 0.95) * 255).round() / 255 for s in (0, 5))
+    # Between the grey levels: 8-bit pictures are snapped to whole ones, and equal neighbours have no orientation.
+    f = (
+        (0.5 * (a + b) * 250).floor() + 0.2 + 0.6 * torch.rand(a.shape, generator=g).double()
+    ) / 255
+    f.requires_grad_(True)
+    METRICS[name](f, a, b).sum().backward()
+    direction = torch.randn(f.shape, generator=g).double()
+    step = 1e-7
+    with torch.no_grad():
+        up, down = (METRICS[name](f + s * step * direction, a, b).item() for s in (1, -1))
+    slope = (f.grad * direction).sum().item()
+    assert slope == pytest.approx((up - down) / (2 * step), rel=0.02, abs=1e-4 * abs(up) + 1e-6)

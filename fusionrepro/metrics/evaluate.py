@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METRICS', 'DEFAULT_METRICS', 'PRESETS', 'Metric', 'metric', 'Use', 'Preset', 'preset', 'convention', 'evaluate']
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #2b1fc4e5
+# %% ../../nbs/metrics/05_evaluate.ipynb #6fec8554
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..errors import InputError, unknown
 from . import fidelity, gradient, information, perceptual, structure
-from .shared import check_image, sharing
+from .shared import check_image, checked, keep_freed_memory, levels, prime, sharing
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #67381b97
+# %% ../../nbs/metrics/05_evaluate.ipynb #8a5ac581
 @dataclass(frozen=True)
 class Metric:
     "One measure: what it is called, what it does and which direction is better"
@@ -32,6 +32,7 @@ class Metric:
     line: str            # what it measures, in one line
     minimum: int = 2     # pixels that the shorter side needs
     sources: bool = True # compares with the sources
+    differentiable: bool = True # gradients reach the fused image and mean something
     joined: bool = False # under the colour rule `channels`, read them side by side as one image
 
     @property
@@ -50,23 +51,33 @@ class Metric:
         images = (fused, ir, vi) if self.sources else (fused,)
         return self.function(*images, **options)
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #82df8b65
+# %% ../../nbs/metrics/05_evaluate.ipynb #5f4cac61
 _METRICS = (
-    Metric("EN", information.entropy, True, "0..8", "bit", "evenness of the grey levels", sources=False),
+    Metric("EN", information.entropy, True, "0..8", "bit",
+           "evenness of the grey levels", sources=False, differentiable=False),
     Metric("SD", fidelity.standard_deviation, True, "0..127.5", "grey level", "contrast", sources=False),
     Metric("SF", gradient.spatial_frequency, True, "0..361", "grey level", "differences between neighbours",
            sources=False, joined=True),
     Metric("AG", gradient.average_gradient, True, "0..255", "grey level", "mean gradient", sources=False),
     Metric("EI", gradient.edge_intensity, True, "0..1442", "grey level", "mean Sobel edge", sources=False),
-    Metric("MI", information.mutual_information, True, "0..16", "bit", "information shared with the sources"),
-    Metric("NMI", information.normalised_mutual_information, True, "0..2", "", "MI as a share of what there is"),
-    Metric("CE", information.cross_entropy, False, "any", "bit", "distance of the histograms"),
-    Metric("NCIE", information.ncie, True, "0.8..1", "", "mutual dependence of the three images"),
-    Metric("FMI", information.fmi, True, "0..1", "", "shared information of windows, raw pixels", 3),
-    Metric("FMI-edge", partial(information.fmi, feature="edge"), True, "0..1", "", "the same on binary edges", 5),
-    Metric("FMI-gradient", partial(information.fmi, feature="gradient"), True, "0..1", "", "the same on gradients", 3),
-    Metric("FMI-dct", partial(information.fmi, feature="dct"), True, "0..1", "", "the same on the cosine transform", 3),
-    Metric("FMI-wavelet", partial(information.fmi, feature="wavelet"), True, "0..1", "", "the same on wavelets", 3),
+    Metric("MI", information.mutual_information, True, "0..16", "bit",
+           "information shared with the sources", differentiable=False),
+    Metric("NMI", information.normalised_mutual_information, True, "0..2", "",
+           "MI as a share of what there is", differentiable=False),
+    Metric("CE", information.cross_entropy, False, "any", "bit",
+           "distance of the histograms", differentiable=False),
+    Metric("NCIE", information.ncie, True, "0.8..1", "",
+           "mutual dependence of the three images", differentiable=False),
+    Metric("FMI", information.fmi, True, "0..1", "",
+           "shared information of windows, raw pixels", 3, differentiable=False),
+    Metric("FMI-edge", partial(information.fmi, feature="edge"), True, "0..1", "",
+           "the same on binary edges", 5, differentiable=False),
+    Metric("FMI-gradient", partial(information.fmi, feature="gradient"), True, "0..1",
+           "", "the same on gradients", 3, differentiable=False),
+    Metric("FMI-dct", partial(information.fmi, feature="dct"), True, "0..1", "",
+           "the same on the cosine transform", 3, differentiable=False),
+    Metric("FMI-wavelet", partial(information.fmi, feature="wavelet"), True, "0..1",
+           "", "the same on wavelets", 3, differentiable=False),
     Metric("CC", fidelity.correlation, True, "-1..1", "", "linear correlation with the sources"),
     Metric("SCD", fidelity.scd, True, "-2..2", "", "what each source added, by differences"),
     Metric("MSE", fidelity.mse, False, "0..65025", "grey level²", "mean square error"),
@@ -88,9 +99,9 @@ _METRICS = (
     Metric("Qabf", gradient.qabf, True, "0..1", "", "edges of the sources that arrive"),
     Metric("QG", gradient.qg, True, "0..1", "", "the same, averaged over pixels"),
     Metric("Nabf", gradient.nabf, False, "0..1", "", "edges that the fusion invented"),
-    Metric("Qp", perceptual.qp, True, "-1..1", "", "phase congruency features kept", 12),
-    Metric("Qcb", perceptual.qcb, True, "0..1", "", "visible contrast kept"),
-    Metric("Qcv", perceptual.qcv, False, "0..inf", "", "visible difference at edges"),
+    Metric("Qp", perceptual.qp, True, "-1..1", "", "phase congruency features kept", 12, differentiable=False),
+    Metric("Qcb", perceptual.qcb, True, "0..1", "", "visible contrast kept", differentiable=False),
+    Metric("Qcv", perceptual.qcv, False, "0..inf", "", "visible difference at edges", differentiable=False),
 )
 METRICS = {m.name: m for m in _METRICS}
 DEFAULT_METRICS = ("EN", "SD", "SF", "AG", "MI", "PSNR", "CC", "SCD", "SSIM", "VIF", "Qabf")
@@ -104,7 +115,7 @@ def metric(
     if found is None: raise unknown("metric", str(name).strip(), plain)
     return found
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #dac1dedc
+# %% ../../nbs/metrics/05_evaluate.ipynb #12391795
 @dataclass(frozen=True)
 class Use:
     "What a preset does for one metric"
@@ -118,7 +129,7 @@ class Preset:
     name: str                  # of the preset
     title: str                 # the toolbox
     uses: dict                 # metric name -> Use; a metric that is absent keeps the default formula
-    colour: str = "luminance"  # colour rule: `luminance`, `rounded-grey` or `channels`
+    colour: str = "grey"       # colour rule: `grey` (rounded luminance) or `channels` (each, then their mean)
     note: str = ""             # what else one should know
 
     def use(self, name: str) -> Use:
@@ -197,20 +208,20 @@ _DERUN = {
 }
 _DERUN |= {name: Use() for name in ("EN", "AG", "PSNR", "SSIM")}
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #780040d2
+# %% ../../nbs/metrics/05_evaluate.ipynb #c59adb61
 _PRESETS = (
     Preset("default", "the correct formulas", {}),
-    Preset("cddfuse", "MMIF-CDDFuse, utils/Evaluator.py", _CDD, "rounded-grey"),
-    Preset("smfnet", "SMFNet, Evaluator.py", _SMF, "rounded-grey"),
-    Preset("tang2022", "Tang's MATLAB toolbox until March 2023", _TANG1, "rounded-grey"),
-    Preset("tang2023", "Tang's MATLAB toolbox since March 2023", _TANG2, "rounded-grey"),
-    Preset("rfnnest", "the toolbox of DenseFuse, NestFuse and RFN-Nest", _HLI, "rounded-grey"),
+    Preset("cddfuse", "MMIF-CDDFuse, utils/Evaluator.py", _CDD),
+    Preset("smfnet", "SMFNet, Evaluator.py", _SMF),
+    Preset("tang2022", "Tang's MATLAB toolbox until March 2023", _TANG1),
+    Preset("tang2023", "Tang's MATLAB toolbox since March 2023", _TANG2),
+    Preset("rfnnest", "the toolbox of DenseFuse, NestFuse and RFN-Nest", _HLI),
     Preset("vifb", "the VIFB benchmark", _VIFB, "channels"),
-    Preset("liu2012", "Liu et al., TPAMI 2012, companion code", _LIU, "rounded-grey"),
-    Preset("msfam", "MSFAM's tables", _MSFAM, "rounded-grey",
-           "MI, CC and SCD are certain; VIF and SSIM inferred from magnitudes"),
-    Preset("derun", "DeRUN's tables", _DERUN, "rounded-grey",
-           "all inferred from magnitudes; no variant of VIF reproduces the paper's"),
+    Preset("liu2012", "Liu et al., TPAMI 2012, companion code", _LIU),
+    Preset("msfam", "MSFAM's tables", _MSFAM,
+           note="MI, CC and SCD are certain; VIF and SSIM inferred from magnitudes"),
+    Preset("derun", "DeRUN's tables", _DERUN,
+           note="all inferred from magnitudes; no variant of VIF reproduces the paper's"),
 )
 PRESETS = {p.name: p for p in _PRESETS}
 PRESETS |= {"a2rnet": PRESETS["tang2022"], "daefuse": PRESETS["cddfuse"]}
@@ -253,15 +264,15 @@ def _batches(fused, ir, vi, chunk):
                 raise InputError("fused, ir and vi must be tensors of shape (N,1,H,W) or lists of (1,H,W) tensors.")
             yield tuple(x[None] for x in images)
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #27fac87a
-_GREY = {"luminance": (0.299, 0.587, 0.114), "rounded-grey": (0.299, 0.587, 0.114)}
+# %% ../../nbs/metrics/05_evaluate.ipynb #0413b994
+_GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as MATLAB's rgb2gray and OpenCV have them
 
 def _prepare(
     images: tuple,     # fused, ir, vi: (n,C,H,W)
     bits: int | None,  # cut to so many
     colour: str,       # colour rule
 ) -> tuple:
-    "Checked images of one depth: one channel each, or under `channels` three images for a colour one"
+    "Checked images of one depth and one channel; under `channels` a colour image becomes three"
     for name, x in zip(("fused", "ir", "vi"), images, strict=True):
         if x.ndim != 4 or x.shape[1] not in (1, 3):
             raise InputError(f"{name} must be of shape (N,1,H,W) or (N,3,H,W), not {tuple(x.shape)}.")
@@ -270,18 +281,16 @@ def _prepare(
         if x.shape[-2:] != images[0].shape[-2:]:
             raise InputError(f"{name} {tuple(x.shape)} and fused {tuple(images[0].shape)} differ in shape; "
                              "all three images must have one size.")
-    if bits is not None:
-        top = 2 ** bits - 1
-        images = tuple((x.double().clamp(0, 1) * top).round() / top for x in images)
+    top = 2 ** bits - 1 if bits else 0
+    def cut(x): return (x.double() * top).round_().clamp_(0, top) / top if bits else x
+    images = tuple(cut(x) for x in images)
     if all(x.shape[1] == 1 for x in images): return images
     if colour == "channels":
         return tuple(x.expand(-1, 3, -1, -1).reshape(-1, 1, *x.shape[-2:]) for x in images)
-    grey = torch.tensor(_GREY[colour], dtype=torch.float64, device=images[0].device).view(1, 3, 1, 1)
-    images = tuple(x if x.shape[1] == 1 else (x.double() * grey).sum(1, True) for x in images)
-    if colour == "luminance": return images
-    return tuple((x * 255).round() / 255 for x in images)
+    weights = torch.tensor(_GREY, dtype=torch.float64, device=images[0].device).view(1, 3, 1, 1)
+    return tuple(x if x.shape[1] == 1 else cut((x * weights).sum(1, True)) for x in images)
 
-#| exporti
+# %% ../../nbs/metrics/05_evaluate.ipynb #fd261685
 def _side_by_side(x, n):
     "Three channels (3n,1,H,W) as one wide image (n,1,H,3W), seams included, as VIFB reads them for SF"
     return x if len(x) == n else x.view(n, 3, *x.shape[-2:]).transpose(1, 2).flatten(2)[:, None]
@@ -298,7 +307,7 @@ def _measure(
                          f"leave {m.name} out of metrics.")
     return real(*images, **rule["options"])
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #c37b1cb7
+# %% ../../nbs/metrics/05_evaluate.ipynb #0025112f
 @torch.no_grad()
 def evaluate(
     fused: "Tensor | Sequence[Tensor]",  # (N,1,H,W) in 0..1, or a list of (1,H,W) of any sizes
@@ -315,10 +324,14 @@ def evaluate(
     rules = {m.name: convention(m.name, preset) for m in chosen}
     colour = globals()["preset"](preset).colour
     columns = {m.name: [] for m in chosen}
+    keep_freed_memory()
     for images in _batches(fused, ir, vi, chunk):
         n = len(images[0])
         images = _prepare(images, bits, colour)
         with sharing():
+            for x, name in zip(images, ("fused", "ir", "vi"), strict=True):
+                prime(checked, x, name, result=True)
+                if bits == 8: prime(levels, x, result=(x * 255).round_())
             for m in chosen:
                 given = tuple(_side_by_side(x, n) for x in images) if m.joined else images
                 values = _measure(m, rules[m.name], given)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['standard_deviation', 'correlation', 'scd', 'mse', 'rmse', 'psnr', 'vif', 'viff', 'vif_wavelet']
 
-# %% ../../nbs/metrics/03_fidelity.ipynb #cb9d8810
+# %% ../../nbs/metrics/03_fidelity.ipynb #bdba2528
 import math
 
 import torch
@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import unknown
-from .shared import combine, gaussian_taps, mean, planes, safe_ratio, saturate, shared, total, window_mean
+from fusionrepro.metrics.shared import (
+    combine, gaussian_taps, log1p_sum, mean, planes, safe_ratio, saturate, shared, sharing, total,
+    window_mean)
 
 # %% ../../nbs/metrics/03_fidelity.ipynb #e0985aee
 def standard_deviation(
@@ -146,7 +148,7 @@ def windowed_mean(x: Tensor, size: int) -> Tensor:
     "Gaussian mean"
     return window_mean(x, gaussian_taps(size, size / 5))
 
-# %% ../../nbs/metrics/03_fidelity.ipynb #978fa6b5
+# %% ../../nbs/metrics/03_fidelity.ipynb #41da8fa9
 def channel(
     x: Tensor,                # (N,1,H,W), reference at this scale
     f: Tensor,                # (N,1,H,W), fused image at this scale
@@ -161,15 +163,12 @@ def channel(
     xx = (product(x, x) - mx * mx).clamp(min=0)
     ff = (product(f, f) - mf * mf).clamp(min=0)
     xf = product(x, f) - mx * mf
-    gain = xf / (xx + 1e-10)
-    noise = ff - gain * xf
-    dead = (xx < 1e-10) | (ff < 1e-10)
-    noise = torch.where(xx < 1e-10, ff, torch.where(ff < 1e-10, 0.0, noise))
-    gain = torch.where(dead, 0.0, gain)
-    noise = torch.where(gain < 0, ff, noise).clamp(min=1e-10)
-    return gain.clamp(min=0), noise, torch.where(xx < 1e-10, 0.0, xx)
+    xx = torch.where(xx < 1e-10, 0.0, xx)
+    gain = (xf / (xx + 1e-10)).clamp(min=0)
+    gain = torch.where((xx == 0) | (ff < 1e-10), 0.0, gain)
+    return gain, (ff - gain * xf).clamp(min=1e-10), xx
 
-# %% ../../nbs/metrics/03_fidelity.ipynb #2b541fe4
+# %% ../../nbs/metrics/03_fidelity.ipynb #531a4632
 def vifp(
     x: Tensor,                       # (N,1,H,W), grey levels of the reference
     f: Tensor,                       # (N,1,H,W), grey levels of the fused image
@@ -183,11 +182,11 @@ def vifp(
         size = 2 ** (4 - scale) + 1
         if scale: x, f = next_scale(x, size), next_scale(f, size)
         gain, distortion, xx = channel(x, f, size, integers=arithmetic == "uint8" and scale == 0)
-        kept = kept + total(torch.log1p(gain ** 2 * xx / (distortion + noise)))
-        there = there + total(torch.log1p(xx / noise))
+        kept = kept + log1p_sum(gain * gain * xx / (distortion + noise))
+        there = there + log1p_sum(xx / noise)
     return safe_ratio(kept, there, 1.0)
 
-# %% ../../nbs/metrics/03_fidelity.ipynb #7b069fb6
+# %% ../../nbs/metrics/03_fidelity.ipynb #88ee6dd9
 def vif(
     fused: Tensor,               # (N,1,H,W), 0..1
     ir: Tensor,                  # (N,1,H,W), 0..1
@@ -197,7 +196,8 @@ def vif(
 ) -> Tensor:                     # (N,), 0..2 and rarely more (sum)
     "VIF: visual information of the sources that the fused image still carries (VIFP)"
     f, a, b = planes(fused, ir, vi)
-    return combine(vifp(a, f, arithmetic), vifp(b, f, arithmetic), aggregate)
+    with sharing():  # the fused image's scales serve both sources, then go
+        return combine(vifp(a, f, arithmetic), vifp(b, f, arithmetic), aggregate)
 
 # %% ../../nbs/metrics/03_fidelity.ipynb #e661adcb
 def viff(

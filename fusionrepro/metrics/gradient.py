@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['spatial_frequency', 'average_gradient', 'qabf', 'qg', 'nabf', 'edge_intensity']
 
-# %% ../../nbs/metrics/01_gradient.ipynb #af3201d9
+# %% ../../nbs/metrics/01_gradient.ipynb #e6e89616
 import math
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import unknown
-from .shared import mean, planes, safe_ratio, shared, total
+from .shared import mean, planes, safe_ratio, shared, sharing, total
 
 # %% ../../nbs/metrics/01_gradient.ipynb #da71748d
 def spatial_frequency(
@@ -44,11 +44,12 @@ def central_differences(
         return torch.cat((steps.narrow(dim, 0, 1), inside, steps.narrow(dim, n - 2, 1)), dim)
     return along(-1), along(-2)
 
-# %% ../../nbs/metrics/01_gradient.ipynb #dede2691
+# %% ../../nbs/metrics/01_gradient.ipynb #5d6ad788
 def root(
     x: Tensor,  # any shape, >= 0
 ) -> Tensor:    # the same shape
     "Square root whose gradient at zero is zero instead of infinite"
+    if not x.requires_grad: return x.sqrt()
     return torch.where(x > 0, torch.where(x > 0, x, 1.0).sqrt(), 0.0)
 
 # %% ../../nbs/metrics/01_gradient.ipynb #dce9fac5
@@ -65,7 +66,7 @@ def average_gradient(
     n = rows * columns if divisor == "pixels" else max((rows - 1) * (columns - 1), 1)
     return total(root((gx ** 2 + gy ** 2) / (2 if halved else 1))) / n
 
-# %% ../../nbs/metrics/01_gradient.ipynb #d2bdec95
+# %% ../../nbs/metrics/01_gradient.ipynb #cba981f1
 @shared
 def sobel(
     x: Tensor,                # (N,1,H,W)
@@ -80,9 +81,9 @@ def sobel(
         gx = -at(2, 2) - 2 * at(1, 2) - at(0, 2) + at(2, 0) + 2 * at(1, 0) + at(0, 0)
         gy = at(2, 2) - at(0, 2) + 2 * at(2, 1) - 2 * at(0, 1) + at(2, 0) - at(0, 0)
         return gx, gy
-    def smooth(z, d, n): return z.narrow(d, 0, n) + 2 * z.narrow(d, 1, n) + z.narrow(d, 2, n)
+    def smooth(z, d, n): return (z.narrow(d, 0, n) + z.narrow(d, 2, n)).add_(z.narrow(d, 1, n), alpha=2)
     def differ(z, d, n): return z.narrow(d, 2, n) - z.narrow(d, 0, n)
-    return -differ(smooth(p, -2, rows), -1, columns), differ(smooth(p, -1, columns), -2, rows)
+    return differ(smooth(-p, -2, rows), -1, columns), differ(smooth(p, -1, columns), -2, rows)
 
 @shared
 def edges(
@@ -93,10 +94,9 @@ def edges(
     # Whole grey levels add up exactly in any order; on 0..1 the rounding decides where gx vanishes.
     gx, gy = sobel(x) if full_scale == 255 else sobel(x / 255 * full_scale, order="conv2")
     flat = gx == 0
-    angle = torch.where(flat, math.pi / 2, torch.atan(gy / torch.where(flat, 1.0, gx)))
-    return root(gx ** 2 + gy ** 2), angle
+    slope = gy / (torch.where(flat, 1.0, gx) if gx.requires_grad else gx)
+    return root(gx * gx + gy * gy), torch.where(flat, math.pi / 2, torch.atan(slope))
 
-@shared
 def edge_preservation(
     x: Tensor,                  # (N,1,H,W), grey levels of a source
     f: Tensor,                  # (N,1,H,W), grey levels of the fused image
@@ -109,11 +109,11 @@ def edge_preservation(
     low, high = torch.minimum(gx, gf), torch.maximum(gx, gf)
     strength = safe_ratio(low, high, 1.0)
     if ties == "strength": strength = torch.where(gx == gf, gf, strength)
-    turn = 1 - (ax - af).abs() / (math.pi / 2)
-    # Two logistic curves in one division.
-    return 0.9994 * 0.9879 / ((1 + torch.exp(-15 * (strength - 0.5))) * (1 + torch.exp(-22 * (turn - 0.8))))
+    # -22 (D - 0.8) with D = 1 - 2|turn|/pi; both logistic curves share one division.
+    turn = (ax - af).abs() * (44 / math.pi)
+    return 0.9994 * 0.9879 / ((1 + (strength * -15).add_(7.5).exp()) * (1 + turn.sub_(4.4).exp()))
 
-# %% ../../nbs/metrics/01_gradient.ipynb #b8b39d7f
+# %% ../../nbs/metrics/01_gradient.ipynb #9011ae44
 def qabf(
     fused: Tensor,              # (N,1,H,W), 0..1
     ir: Tensor,                 # (N,1,H,W), 0..1
@@ -124,10 +124,11 @@ def qabf(
     "Qabf: the sources' edges that the fused image keeps, weighted by their strength"
     f, a, b = planes(fused, ir, vi)
     kept, weight = 0, 0
-    for x in (a, b):
-        g = edges(x, full_scale)[0]
-        kept = kept + total(edge_preservation(x, f, ties, full_scale) * g)
-        weight = weight + total(g)
+    with sharing():  # the fused image's edges serve both sources, then go
+        for x in (a, b):
+            g = edges(x, full_scale)[0]
+            kept = kept + total(edge_preservation(x, f, ties, full_scale) * g)
+            weight = weight + total(g)
     return safe_ratio(kept, weight, 1.0)
 
 # %% ../../nbs/metrics/01_gradient.ipynb #88f63a55

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ssim', 'ms_ssim', 'mef_ssim', 'uiqi', 'qs', 'qw', 'qe', 'qy', 'qc']
 
-# %% ../../nbs/metrics/02_structure.ipynb #4ea005c4
+# %% ../../nbs/metrics/02_structure.ipynb #739a52d8
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,9 +13,9 @@ from torch import Tensor
 from ..errors import unknown
 from .shared import (
     combine, gaussian_taps, local_covariance, local_mean, local_variance, mean, planes, safe_ratio,
-    shared, total, uniform_taps)
+    shared, total, uniform_taps, window_mean)
 
-# %% ../../nbs/metrics/02_structure.ipynb #1c11c743
+# %% ../../nbs/metrics/02_structure.ipynb #86d3e4de
 @shared
 def window_of(kind: str) -> tuple[float, ...]:
     "Taps of a window by name: `gaussian11` (sigma 1.5), `gaussian7` (sigma 1.5), `uniform7`, `uniform8`, ..."
@@ -46,10 +46,11 @@ def ssim_map(
     unbias = len(taps) ** 2 / (len(taps) ** 2 - 1) if variance == "sample" else 1.0
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mx, my = local_mean(x, taps), local_mean(y, taps)
-    both = local_variance(x, taps) + local_variance(y, taps)
-    product = mx * my
-    top = (2 * product + c1) * (2 * unbias * local_covariance(x, y, taps) + c2)
-    return top / ((mx ** 2 + my ** 2 + c1) * (unbias * both + c2))
+    product, squares = mx * my, mx * mx + my * my
+    covariance = window_mean(x * y, taps) - product
+    variances = window_mean(x * x + y * y, taps) - squares
+    top = (2 * product + c1) * (2 * unbias * covariance + c2)
+    return top / ((squares + c1) * (unbias * variances + c2))
 
 # %% ../../nbs/metrics/02_structure.ipynb #15a72416
 def ssim(
