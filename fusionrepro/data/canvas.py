@@ -148,7 +148,7 @@ class Canvas:
         view += change
         if who >= 0: np.copyto(self.who[at], who, where=cover > 0.5)
 
-# %% ../../nbs/data/03_canvas.ipynb #0f748ba0
+# %% ../../nbs/data/03_canvas.ipynb #ff67f418
 def polygon_cover(
     canvas: Canvas,
     uv: np.ndarray,         # (K,2) corners of a convex polygon, in pixels, in either sense
@@ -159,7 +159,7 @@ def polygon_cover(
     us, vs = [p[0] for p in points], [p[1] for p in points]
     at = canvas.window(min(us) - soft, min(vs) - soft, max(us) + soft, max(vs) + soft)
     if at is None: return None
-    edges = [(x, y, nx - x, ny - y) for (x, y), (nx, ny) in zip(points, points[1:] + points[:1])]
+    edges = [(x, y, nx - x, ny - y) for (x, y), (nx, ny) in zip(points, points[1:] + points[:1], strict=False)]
     area = 0.5 * sum(x * ey - y * ex for x, y, ex, ey in edges)
     if abs(area) < 1e-4: return None
     sides, longest = [], 0.0

@@ -131,7 +131,7 @@ def _plate(look, x, y, pixels):
     ink = np.maximum(ink, soft(d - .04) * soft(.075 - d))
     return soft(d), back + (ink_colour - back) * ink
 
-# %% ../../nbs/data/08_furniture.ipynb #1475a8f5
+# %% ../../nbs/data/08_furniture.ipynb #fe20537b
 def draw_cone(canvas: Canvas, light: Light, place: Place, who: int) -> None:
     "Draw a traffic cone: orange and white, as cool as the road"
     uv, inverse = canvas.camera.project([[place.x, 0, place.z], [place.x, .75, place.z]])
@@ -169,7 +169,7 @@ def draw_rail(
         s = cam.focal * inverse
         capsule(canvas, uv[0], uv[1], (.05 * s, .05 * s), paint(.25, 0, .4, .6), inverse, who)
     stops = np.geomspace(1, far - near + 1, 7) - 1 + near   # pieces, so that the inverse distance follows the rail
-    for z0, z1 in zip(stops[:-1], stops[1:]):
+    for z0, z1 in zip(stops[:-1], stops[1:], strict=False):
         for low, high, dim in ((.45, .62, .72), (.6, .78, 1.0)):
             uv, inverse = cam.project([[x, low, z0], [x, high, z0], [x, high, z1], [x, low, z1]])
             what = steel.copy()

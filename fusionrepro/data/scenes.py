@@ -169,7 +169,7 @@ def make_world(
     things = trees + lay_furniture(rng, road, parks, far) + lay_traffic(rng, road, far) + lay_people(rng, road, far)
     return World(make_light(condition, weather), road, houses, things, float(u(3, 9)), int(rng.integers(500)), 1.75 if half < 7 else (1.75, 5.25)[int(rng.integers(2))])
 
-# %% ../../nbs/data/10_scenes.ipynb #45e80e67
+# %% ../../nbs/data/10_scenes.ipynb #0a901a7c
 def draw_world(
     world: World,
     camera: Camera,
@@ -181,7 +181,7 @@ def draw_world(
     kerb, bump = len(world.things) * 2 + 1, len(world.things) * 2 + 2
     draw_ground(canvas, light, road, kerb, bump)
     jobs = []
-    for before, b in zip([None, *world.buildings], world.buildings):   # each side's houses come near to far
+    for before, b in zip([None, *world.buildings], world.buildings, strict=False):   # each side's houses come near to far
         nearer = before if before and before.side == b.side else None
         jobs.append((b.far, partial(draw_building, canvas, light, b, road.middle((b.near + b.far) / 2), nearer), 0))
     lamps, numbered = [], {kerb: [Thing("kerb"), 0], bump: [Thing("bump"), 0]}

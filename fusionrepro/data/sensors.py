@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['lamp_light', 'shrink', 'enlarge', 'spread', 'scatter', 'visible', 'vignette', 'develop', 'infrared', 'gain_control']
 
-# %% ../../nbs/data/09_sensors.ipynb #12613707
+# %% ../../nbs/data/09_sensors.ipynb #6974fb5f
 from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, uniform_filter1d
+from scipy.ndimage import gaussian_filter
 from scipy.signal import lfilter
 
 from .canvas import ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, noise_tile, sample, unit
@@ -131,7 +131,7 @@ def _glare(canvas, light):
         out += .16 * light.glare * ghost * np.array(tint, np.float32)[:, None, None]
     return out
 
-# %% ../../nbs/data/09_sensors.ipynb #6197c208
+# %% ../../nbs/data/09_sensors.ipynb #f2db9e22
 def visible(
     canvas: Canvas, light: Light,
     lamps: list,                 # see `lamp_light`
@@ -143,7 +143,7 @@ def visible(
     colour = lambda c: np.array(c, np.float32)[:, None, None]
     arriving = colour(light.sun) * p[SUN] + colour(light.sky) * p[AMBIENT]
     if light.lamps or light.headlights:
-        arriving += lamp_light(canvas, lamps if light.lamps else [], .42 if light.dark else .12 * light.headlights) * np.clip(.3 + .7 * p[AMBIENT], 0, 1)
+        arriving += lamp_light(canvas, lamps if light.lamps else [], .42 if light.dark else .12 * light.headlights) * p[AMBIENT] ** 2   # from above: level surfaces get most
     radiance = scatter(canvas, light, p[ALBEDO] * arriving + p[GLOW], drift)
     bright = np.maximum(radiance - 1.0, 0)
     if light.bloom:

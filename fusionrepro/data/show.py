@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['in_colour', 'contact_sheet']
 
-# %% ../../nbs/data/12_show.ipynb #9032c705
+# %% ../../nbs/data/12_show.ipynb #e30eb8bc
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -28,7 +27,7 @@ def in_colour(
     rgb = y.repeat(3, 1, 1) if cbcr is None else ycbcr_to_rgb(y, cbcr[:1].cpu(), cbcr[1:].cpu())
     return rgb.clamp(0, 1).permute(1, 2, 0).numpy()
 
-# %% ../../nbs/data/12_show.ipynb #254b3b75
+# %% ../../nbs/data/12_show.ipynb #f5ed5c05
 def contact_sheet(
     pairs: Sequence[Pair],   # one column each
     fused: Tensor | Sequence[Tensor] | Mapping | None = None,  # (1,H,W) luminance for each pair; or method -> such a sequence: one row each
@@ -49,13 +48,13 @@ def contact_sheet(
         pictures = [in_colour(pair.vi, pair.cbcr), in_colour(pair.ir, pair.ir_cbcr)]
         chroma = pair.cbcr if pair.cbcr is not None else pair.ir_cbcr
         pictures += [in_colour(p[k].reshape(1, *pair.size), chroma) for p in rows.values()]
-        for ax, picture in zip(axes[:, k], pictures):
+        for ax, picture in zip(axes[:, k], pictures, strict=False):
             ax.imshow(picture, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             if boxes: _outline(ax, pair)
         axes[0, k].set_title(titles[k] if titles else str(pair.meta.get("condition", pair.id)), fontsize=8)
-    for ax, name in zip(axes[:, 0], (*sources, *rows)): ax.set_ylabel(name, fontsize=8)
+    for ax, name in zip(axes[:, 0], (*sources, *rows), strict=False): ax.set_ylabel(name, fontsize=8)
     fig.subplots_adjust(0.04, 0.01, 0.99, 0.94, 0.03, 0.03)
     return fig
 

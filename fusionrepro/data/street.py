@@ -198,7 +198,7 @@ def draw_building(
         z = np.full_like(xs, near)
         _facade(canvas, light, b, at, (xs - cam.width / 2) * near / cam.focal + 40, z, cover, np.array([0, 0, -1.0]), z / cam.focal)
 
-# %% ../../nbs/data/07_street.ipynb #7628bd48
+# %% ../../nbs/data/07_street.ipynb #cfa875c5
 def _facade(canvas, light, b, at, along, z, cover, normal, step):
     "Colour, heat and light of a wall: `along` (1,w) metres, `z` (1,w) distance, `step` metres a pixel along"
     cam = canvas.camera
@@ -228,6 +228,7 @@ def _facade(canvas, light, b, at, along, z, cover, normal, step):
     if b.shops and z.min() < 70: _shops(new, b, up, along, light, scale, step, dice)
     canvas.put(at, cover, new, 1 / z, 0)
 
+# %% ../../nbs/data/07_street.ipynb #7b901d62
 def _coolers(new, u, v, step, rise, dice):
     "Air conditioners under some windows: a grey box to the eye, a warm one to the thermal sensor"
     box = _pulse((u + .5) % 1, .2, step) * _pulse((v + .18) % 1, .16, rise) * (dice > 1.1)

@@ -42,7 +42,7 @@ def look_vehicle(
     box = ((.6, .6, .58), (.5, .48, .4), (.25, .35, .5))[int(rng.integers(3))]
     return Look(body[int(rng.integers(len(body)))], (colour, box), float(rng.uniform(.97, 1.06)), float(rng.uniform()), float(rng.uniform(.7, 1.2)))
 
-# %% ../../nbs/data/06_vehicles.ipynb #cbbe9b2e
+# %% ../../nbs/data/06_vehicles.ipynb #10cfaaae
 GLASS, RUBBER, TRIM = (.035, .045, .05), (.025, .025, .027), (.05, .05, .055)
 
 def _cut(points, axis, limit, sign):
@@ -75,7 +75,7 @@ def _faces(part, size):
             sides.append((piece, role))
     faces, roles, first = strips + [f for f, _ in sides], roles + [r for _, r in sides], 0
     found = []
-    for face, role in zip(faces, roles):
+    for face, role in zip(faces, roles, strict=False):
         found.append((role, first, first + len(face)))
         first += len(face)
     return np.concatenate(faces), found
