@@ -280,3 +280,46 @@ def test_gradient_is_the_slope(name):
         up, down = (METRICS[name](f + s * step * direction, a, b).item() for s in (1, -1))
     slope = (f.grad * direction).sum().item()
     assert slope == pytest.approx((up - down) / (2 * step), rel=0.02, abs=1e-4 * abs(up) + 1e-6)
+
+
+# ---------------------------------------------------------------- real pictures
+
+
+@needs_oracles
+def test_a2rnet_triples_have_the_magnitudes_of_its_table():
+    # The notes' mean over all 11 triples: EN 6.60, SD 8.89, PSNR 63.6, CC 0.58, SCD 1.69; four of them are here.
+    root = Path(ORACLES)
+    manifest = pd.read_csv(root / "manifest.csv", dtype=str)
+    rows = [
+        evaluate(
+            *(grey(root / row[c]) for c in ("path", "ir", "vi")),
+            metrics=["EN", "SD", "PSNR", "CC", "SCD"],
+            preset="a2rnet",
+        )
+        for _, row in manifest[manifest.kind == "pseudo_label"].iterrows()
+    ]
+    found = pd.concat(rows).mean()
+    assert len(rows) == 4
+    for name, (low, high) in dict(
+        EN=(6, 7.2), SD=(7.5, 10), PSNR=(61, 66), CC=(0.4, 0.8), SCD=(1.4, 1.95)
+    ).items():
+        assert low < found[name] < high, (name, found[name])
+
+
+@pytest.mark.skipif(not os.environ.get("FUSIONREPRO_DATA"), reason="FUSIONREPRO_DATA is not set")
+def test_conventions_on_real_pairs():
+    root = Path(os.environ["FUSIONREPRO_DATA"]) / "tno"
+    table = pd.read_csv(root / "manifest.csv", dtype=str).query("split == 'test'").head(3)
+    for _, row in table.iterrows():
+        a, b = grey(root / row.ir), grey(root / row.vi)
+        f = torch.maximum(a, b)
+        tang, rfn, ours, cdd = (
+            evaluate(f, a, b, metrics=["EN", "SD", "MI", "PSNR", "AG"], preset=p).iloc[0]
+            for p in ("a2rnet", "rfnnest", "default", "cddfuse")
+        )
+        assert rfn.MI == pytest.approx(2 * ours.EN, rel=1e-12)
+        assert tang.SD < 16 < ours.SD
+        assert tang.PSNR - cdd.PSNR == pytest.approx(
+            48.1308 + 20 * np.log10(255 / round(f.max().item() * 255)), abs=1e-3
+        )
+        assert cdd.MI == pytest.approx(ours.MI * np.log(2), rel=1e-9)

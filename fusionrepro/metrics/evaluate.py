@@ -171,7 +171,7 @@ _TANG2 = _TANG | {
     "Nabf": Use(dict(order="swapped"), slip="the infrared image stands in for the fused one"),
 }
 
-# %% ../../nbs/metrics/05_evaluate.ipynb #cbd5282d
+# %% ../../nbs/metrics/05_evaluate.ipynb #475d3c67
 _HLI = {
     "SD": Use(dict(arithmetic="summed"), slip="not divided by the number of pixels: grows with the image"),
     "MI": Use(dict(joint="absent"), slip="the joint entropy is always 0: exactly 2 EN"),
@@ -193,7 +193,8 @@ _VIFB = {
 }
 _VIFB |= {name: Use() for name in ("EN", "SD", "AG", "EI", "CE", "Qcb", "Qcv")}
 _LIU = {"NMI": Use(dict(stretched=True)), "Qabf": Use(metric="QG")}
-_LIU |= {name: Use() for name in ("QG", "NCIE", "Qp", "Qs", "Qw", "Qy", "Qc", "Qcb", "Qcv")}
+_LIU |= {"Qc": Use(dict(cut="result"), slip="cuts the result, not the weight: depends on the order of the sources")}
+_LIU |= {name: Use() for name in ("QG", "NCIE", "Qp", "Qs", "Qw", "Qy", "Qcb", "Qcv")}
 _MSFAM = {
     "MI": _HLI["MI"],
     "CC": Use(dict(aggregate="sum")),

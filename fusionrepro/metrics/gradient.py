@@ -113,14 +113,14 @@ def edge_preservation(
     turn = (ax - af).abs() * (44 / math.pi)
     return 0.9994 * 0.9879 / ((1 + (strength * -15).add_(7.5).exp()) * (1 + turn.sub_(4.4).exp()))
 
-# %% ../../nbs/metrics/01_gradient.ipynb #9011ae44
+# %% ../../nbs/metrics/01_gradient.ipynb #3fe6de06
 def qabf(
     fused: Tensor,              # (N,1,H,W), 0..1
     ir: Tensor,                 # (N,1,H,W), 0..1
     vi: Tensor,                 # (N,1,H,W), 0..1
     ties: str = "one",          # G where strengths are equal: `one`; `strength` is a known slip
     full_scale: float = 255.0,  # grey value of white: 255 or 1
-) -> Tensor:                    # (N,), 0..0.98; 1 when the sources have no edges at all
+) -> Tensor:                    # (N,), 0..0.98; 1 when both sources are black
     "Qabf: the sources' edges that the fused image keeps, weighted by their strength"
     f, a, b = planes(fused, ir, vi)
     kept, weight = 0, 0

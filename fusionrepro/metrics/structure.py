@@ -239,7 +239,7 @@ def _bare_ssim(x, y):
     structure = torch.where(flat, 1.0, (2 * cov + c) / torch.where(flat, 1.0, spread + c))
     return (2 * mx * my + c) / (mx ** 2 + my ** 2 + c) * structure
 
-# %% ../../nbs/metrics/02_structure.ipynb #2d7bc836
+# %% ../../nbs/metrics/02_structure.ipynb #91ec7e3b
 def qy(
     fused: Tensor, # (N,1,H,W), 0..1
     ir: Tensor,    # (N,1,H,W), 0..1
@@ -253,15 +253,19 @@ def qy(
     return mean(torch.where(agree, share * of_a + (1 - share) * of_b, torch.maximum(of_a, of_b)))
 
 def qc(
-    fused: Tensor, # (N,1,H,W), 0..1
-    ir: Tensor,    # (N,1,H,W), 0..1
-    vi: Tensor,    # (N,1,H,W), 0..1
-) -> Tensor:       # (N,), -1..1
+    fused: Tensor,        # (N,1,H,W), 0..1
+    ir: Tensor,           # (N,1,H,W), 0..1
+    vi: Tensor,           # (N,1,H,W), 0..1
+    cut: str = "weight",  # what is cut to 0..1: the `weight`; the `result` is a known slip
+) -> Tensor:              # (N,), -1..1
     "Qc: SSIM mixed by the covariance with each source"
+    if cut not in ("weight", "result"): raise unknown("cut", cut, ("weight", "result"))
     f, a, b = planes(fused, ir, vi)
     taps = gaussian_taps(7, 1.5)
     of_a, of_b = _bare_ssim(a, f), _bare_ssim(b, f)
-    cov_a, cov_b = (torch.where(c.abs() < 1e-9, 0.0, c) for c in (local_covariance(a, f, taps), local_covariance(b, f, taps)))
+    cov_a, cov_b = (local_covariance(x, f, taps) for x in (a, b))
+    cov_a, cov_b = (torch.where(c.abs() < 1e-9, 0.0, c) for c in (cov_a, cov_b))
     share = safe_ratio(cov_a, cov_a + cov_b, 0.5)
-    q = share * of_a + (1 - share) * of_b
-    return mean(torch.where(share < 0, 0.0, torch.where(share > 1, 1.0, q)))
+    weight = share.clamp(0, 1)
+    q = weight * of_a + (1 - weight) * of_b
+    return mean(torch.where(weight == share, q, weight) if cut == "result" else q)
