@@ -27,7 +27,7 @@ def paint(
     glow = glow if hasattr(glow, "__len__") else (glow,) * 3
     return np.array((red, green, blue, heat, sun, ambient, *glow, 0.0), np.float32)
 
-# %% ../../nbs/data/03_canvas.ipynb #16d54841
+# %% ../../nbs/data/03_canvas.ipynb #d6e693b7
 TILE = 512
 
 @lru_cache
@@ -52,11 +52,13 @@ def noise_tile(
 
 def sample(
     tile: np.ndarray,  # (512,512), see `noise_tile`
-    y: np.ndarray,     # rows to read, any range, broadcast against `x`
-    x: np.ndarray,     # columns to read
+    y: np.ndarray,     # (h,w) or (h,1), rows to read, any range
+    x: np.ndarray,     # (h,w) or (1,w), columns to read
 ) -> np.ndarray:       # the tile at the nearest points
     "Read a tile at any coordinates"
-    return tile.ravel().take(((y.astype(np.int32) & (TILE - 1)) << 9) | (x.astype(np.int32) & (TILE - 1)))
+    y, x = y.astype(np.int32) & (TILE - 1), x.astype(np.int32) & (TILE - 1)
+    if y.shape[1] == 1 and x.shape[0] == 1: return tile.take(y[:, 0], 0).take(x[0], 1)   # a rectangle: rows, then columns
+    return tile.ravel().take((y << 9) | x)
 
 def unit(x: np.ndarray, high: float = 1.0) -> np.ndarray:
     "Keep values in 0..high; for small arrays several times faster than `np.clip`"

@@ -131,7 +131,7 @@ def _glare(canvas, light):
         out += .16 * light.glare * ghost * np.array(tint, np.float32)[:, None, None]
     return out
 
-# %% ../../nbs/data/09_sensors.ipynb #f2db9e22
+# %% ../../nbs/data/09_sensors.ipynb #669fe91b
 def visible(
     canvas: Canvas, light: Light,
     lamps: list,                 # see `lamp_light`
@@ -146,7 +146,7 @@ def visible(
         arriving += lamp_light(canvas, lamps if light.lamps else [], .42 if light.dark else .12 * light.headlights) * p[AMBIENT] ** 2   # from above: level surfaces get most
     radiance = scatter(canvas, light, p[ALBEDO] * arriving + p[GLOW], drift)
     bright = np.maximum(radiance - 1.0, 0)
-    if light.bloom:
+    if bright.any():
         radiance = radiance + (.8 if light.haze > .01 else .6) * light.bloom * spread(bright, .03 * h, .1 * h)
     if light.wet: radiance = radiance + _mirror(canvas, light, bright)
     if light.glare: radiance = radiance + _glare(canvas, light)

@@ -167,7 +167,7 @@ class Building:
     shops: bool = True
     seed: int = 0
 
-# %% ../../nbs/data/07_street.ipynb #3ba2c4bb
+# %% ../../nbs/data/07_street.ipynb #188e822e
 def draw_building(
     canvas: Canvas, light: Light, building: Building,
     middle: float = 0.0,   # where the middle of the road is here
@@ -195,10 +195,10 @@ def draw_building(
         if at is None: return
         xs = canvas.columns[:, at[1]]
         cover = np.clip(xs - edges[0] + .5, 0, 1) * np.clip(edges[1] - xs + .5, 0, 1)
-        z = np.full_like(xs, near)
+        z = np.full((1, 1), near, np.float32)   # one distance: the wall is a plain grid
         _facade(canvas, light, b, at, (xs - cam.width / 2) * near / cam.focal + 40, z, cover, np.array([0, 0, -1.0]), z / cam.focal)
 
-# %% ../../nbs/data/07_street.ipynb #cfa875c5
+# %% ../../nbs/data/07_street.ipynb #93d89388
 def _facade(canvas, light, b, at, along, z, cover, normal, step):
     "Colour, heat and light of a wall: `along` (1,w) metres, `z` (1,w) distance, `step` metres a pixel along"
     cam = canvas.camera
@@ -214,7 +214,7 @@ def _facade(canvas, light, b, at, along, z, cover, normal, step):
     panes = _pulse(u - bay, b.glass, step / b.bay) * _pulse(within, .52, rise)
     ledge = _pulse((within + .5) % 1, .09, rise)
     light_on = (dice > _quantile(b.lit)) * light.lamps
-    new = np.empty((10, *up.shape), np.float32)
+    new = np.empty((10, up.shape[0], along.shape[1]), np.float32)
     tone = (1 + .11 * grime) * (1 - .2 * ledge)
     for k in range(3): new[k] = b.colour[k] * tone
     close = scale.min() < .07   # metres a pixel
