@@ -20,8 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 reproduce: setup ## run the papermill batch (PROFILE=smoke) and write the report
-	$(BIN)/fusionrepro run --profile $(or $(PROFILE),smoke)
-	$(BIN)/fusionrepro report
+	# the report is written even when a notebook failed: it says which; the exit code stays
+	$(BIN)/fusionrepro run --profile $(or $(PROFILE),smoke); code=$$?; \
+	  $(BIN)/fusionrepro report && exit $$code
 
 test: lint       ## everything that CI runs
 	$(BIN)/python -m pytest

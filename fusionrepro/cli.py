@@ -49,6 +49,30 @@ def fuse(
 
 
 @app.command()
+def score(
+    fused: Annotated[Path, typer.Argument(help="Fused image, or a folder of them.")],
+    ir: Annotated[Path, typer.Argument(help="First source, or a folder; partners have the same name.")],
+    vi: Annotated[Path, typer.Argument(help="Second source, or a folder.")],
+    preset: Annotated[str, typer.Option(help="Conventions: default, or a toolbox or paper such as cddfuse, tang2022, a2rnet.")] = "default",
+    metrics: Annotated[str, typer.Option(help="Names, comma-separated, such as EN,SD,Qabf; default: the usual eleven.")] = "",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV with one row an image.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Box plot to write (PNG or PDF).")] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure fused images against their sources: mean, spread, interval, and the convention of every number."""
+    from fusionrepro import settings
+    from fusionrepro.metrics.score import score as measure
+
+    names = [m for m in metrics.split(",") if m.strip()] or None
+    scores = measure(fused, ir, vi, preset, names, device=str(settings.device(device)))
+    if out:
+        scores.to_csv(out)
+    if plot:
+        scores.box_plot(plot)
+    _show(scores.summary().reset_index().to_dict("records"))
+
+
+@app.command()
 def models() -> None:
     """Every fusion method: what it is, and whether trained weights are here."""
     from fusionrepro.reproduction.tables import models_table
@@ -171,6 +195,19 @@ def bench_models(
         from fusionrepro.files import write_text
 
         write_text(out, pd.DataFrame(rows).to_csv(index=False))
+
+
+@bench_app.command("metrics")
+def bench_metrics(
+    count: Annotated[int, typer.Option(min=1, help="Pairs in the batch.")] = 4,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
+    device: Device = "cpu",
+) -> None:
+    """Nine metrics on 640x480 pairs, beside a plain NumPy and SciPy version of the same definitions."""
+    from fusionrepro import settings
+    from fusionrepro.bench.metrics import bench_metrics as measure
+
+    _show(measure(count, device=str(settings.device(device)), repeats=repeats).reset_index().to_dict("records"))
 
 
 # ---- helpers -----------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     `kind` is the singular noun shown to the user, for example ``"model"``.
     """
     names = sorted(known)
-    near = get_close_matches(str(name).lower(), names, n=1, cutoff=0.4)
-    hint = f"did you mean '{near[0]}'?" if near else "see the list."
+    plain = {n.lower(): n for n in names}
+    near = get_close_matches(str(name).lower(), plain, n=1, cutoff=0.4)
+    hint = f"did you mean '{plain[near[0]]}'?" if near else "see the list."
     return InputError(f"unknown {kind} '{name}': {hint} Known: {', '.join(names) or 'none'}.")

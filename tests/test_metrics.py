@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusionrepro.bench_metrics import NAMES, bench_metrics, pairs, plain
+from fusionrepro.bench.metrics import NAMES, bench_metrics, pairs, plain
 from fusionrepro.errors import DataError, InputError
 from fusionrepro.metrics import DEFAULT_METRICS, METRICS, PRESETS, evaluate
 from fusionrepro.metrics.score import compare_methods, holm, score
