@@ -30,7 +30,7 @@ def kernel_map(
     if constant: terms.insert(0, torch.ones_like(share))
     return torch.cat(terms, -1) if len(terms) > 1 else terms[0]
 
-# %% ../../nbs/a2rnet/01_model.ipynb #d6fcf635
+# %% ../../nbs/a2rnet/01_model.ipynb #b275832e
 class KernelAttention(nn.Module):
     "Linear attention over all pixels with the kernel map, Eq. 8 to 10"
     def __init__(self,
@@ -59,9 +59,15 @@ class KernelAttention(nn.Module):
         z: Tensor,  # (N, n, d), tokens
     ) -> Tensor:    # (N, n, d)
         "Attention over all tokens; folded where the options allow it"
-        return folded_attention(self, z) if self.foldable else self.plain(z)
+        # Folding multiplies d x d matrices, which pays only where there are more tokens than that.
+        worth = self.foldable and z.shape[-2] > 2 * z.shape[-1]
+        return folded_attention(self, z) if worth else self.plain(z)
 
-# %% ../../nbs/a2rnet/01_model.ipynb #c57b752d
+# %% ../../nbs/a2rnet/01_model.ipynb #e7a92585
+def wide(x: Tensor) -> Tensor:
+    "At least single precision"
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
 def centred_weights(attention: KernelAttention) -> list[Tensor]:
     "Wq, bq, Wk, bk with the mean over channels taken out, then Wv, bv"
     wq, wk, wv = attention.qkv.weight.chunk(3)
@@ -81,7 +87,7 @@ def folded_attention(
     k = F.linear(z, wk, bk).square()
     k = k / (k.sum(-1, keepdim=True) + 1e-7)
     # In half precision a sum over all pixels would lose the small terms.
-    length = k.float().square().sum(-2).sqrt().clamp_min(1e-12)
+    length = wide(k).square().sum(-2).sqrt().clamp_min(1e-12)
     kv = k.transpose(-2, -1) @ z @ wv.T + k.sum(-2).unsqueeze(-1) * bv
     kv = kv / (length.unsqueeze(-1) * math.sqrt(z.shape[-2])).to(kv.dtype)
     wo, bo = attention.out.weight, attention.out.bias
@@ -290,7 +296,7 @@ def resolve_options(
     if options["kernel_order"] < 1: raise InputError("kernel_order must be at least 1.")
     return options
 
-# %% ../../nbs/a2rnet/01_model.ipynb #0c5895d8
+# %% ../../nbs/a2rnet/01_model.ipynb #85c54037
 class A2RNet(FusionModel):
     "Adversarial attack resilient network (Li et al., AAAI 2025)"
     name, multiple, minimum = "a2rnet", 16, 16
@@ -344,7 +350,7 @@ class A2RNet(FusionModel):
         "Fused luminance; the network sees the visible channel first"
         x = torch.cat([vi, ir], 1).contiguous(memory_format=torch.channels_last)
         x = self.run_unet(x) if self.unet else self.run_chain(x)
-        return torch.sigmoid(self.head(x).float()).contiguous()
+        return torch.sigmoid(wide(self.head(x))).contiguous()
 
     def run_unet(self, x: Tensor) -> Tensor:
         "Encoder with refinement, decoder"

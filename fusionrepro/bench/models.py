@@ -1,0 +1,227 @@
+"""`fusionrepro bench models`: parameters, arithmetic, time and memory of fusion models.
+
+Every number is measured where the command runs. Time of two models is compared by running them in turns in
+one process, so that a busy machine slows both; memory is the peak of a fresh process of its own.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fusionrepro.bench.published import NEVER_CALLED, Published, random_state
+from fusionrepro.errors import FusionReproError, InputError
+from fusionrepro.registry import METHODS, method
+
+SIZES = {"128x128": (128, 128), "256x256": (256, 256), "640x480": (480, 640)}
+AS_PUBLISHED = "a2rnet as published"
+Fuse = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model at one size; a ratio is ours divided by the published program's, None where there is none."""
+
+    model: str
+    size: str  # width x height
+    parameters: int  # that take part
+    gflop: float  # of fusing one pair, a multiplication and an addition counted apart
+    cpu_seconds: float  # of all threads together, median
+    seconds: float  # on the wall, median
+    peak_mib: float  # memory that fusing one pair adds to a process
+    training_mib: float | None = None  # kept for the backward pass of one training step; None: not differentiable
+    cpu_ratio: float | None = None
+    peak_ratio: float | None = None
+    training_ratio: float | None = None
+
+
+def build(name: str) -> nn.Module:
+    """A model by its registry name, or the published A2RNet, called as (ir, vi) and in evaluation mode."""
+    if name == AS_PUBLISHED:
+        return _Swapped(Published(random_state()).eval()).eval()
+    if name == "a2rnet":
+        # The same weights as the published one: the comparison is about one function.
+        from fusionrepro.a2rnet.model import A2RNet, read_authors
+
+        model = A2RNet()
+        model.load_state_dict(read_authors(random_state()))
+        return model.eval()
+    return method(name).build().eval()
+
+
+class _Swapped(nn.Module):
+    """The published network with our order of arguments."""
+
+    def __init__(self, model: Published):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        return self.model(vi, ir)
+
+
+def parameters(model: nn.Module) -> int:
+    """Parameters that take part in fusing; the published network builds two modules that do not."""
+    if isinstance(model, _Swapped):
+        pairs = zip(model.model.names, model.model.tensors, strict=True)
+        return sum(p.numel() for name, p in pairs if not name.startswith(NEVER_CALLED))
+    return sum(p.numel() for p in model.parameters())
+
+
+def pair(size: tuple[int, int], batch: int = 1) -> tuple[Tensor, Tensor]:
+    """A seeded pair of noise, (N,1,H,W) each."""
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.rand(batch, 1, *size, generator=generator) for _ in range(2))
+
+
+def gflop(model: Fuse, size: tuple[int, int]) -> float:
+    """Billions of operations of one fused pair."""
+    # Gradients on: our fast path computes the same function with fewer, and the plain count is the comparable one.
+    with FlopCounterMode(display=False) as counter:
+        model(*pair(size))
+    return counter.get_total_flops() / 1e9
+
+
+def times(models: dict[str, Fuse], size: tuple[int, int], repeats: int = 3) -> dict[str, tuple[float, float]]:
+    """Median CPU seconds and wall seconds of each model, all of them in turns."""
+    ir, vi = pair(size)
+    spent = {name: [] for name in models}
+    with torch.no_grad():
+        for turn in range(repeats + 1):
+            for name, model in models.items():
+                cpu, wall = time.process_time(), time.perf_counter()
+                model(ir, vi)
+                if turn:  # the first turn warms up
+                    spent[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    return {k: tuple(statistics.median(x) for x in zip(*v, strict=True)) for k, v in spent.items()}
+
+
+def saved_bytes(run: Callable[[], Tensor], skip: Sequence[Tensor] = ()) -> int:
+    """Bytes that the graph of `run()` keeps for its backward pass, each storage once, without those of `skip`."""
+    ignored = {t.untyped_storage().data_ptr() for t in skip}
+    # Holding the storages keeps their addresses from being reused.
+    kept = {}
+
+    def pack(t: Tensor) -> Tensor:
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        result = run()
+    total = sum(s.nbytes() for address, s in kept.items() if address not in ignored)
+    del result
+    return total
+
+
+def training_bytes(model: nn.Module, size: tuple[int, int], batch: int = 1) -> int:
+    """Largest number of bytes kept at once in one adversarial training step.
+
+    The published program keeps the clean graph (training mode) while the attack builds its own (evaluation mode);
+    ours holds one graph at a time.
+    """
+    ir, vi = pair(size, batch)
+    attacked = tuple(x.clone().requires_grad_() for x in (ir, vi))
+    skip = list(model.parameters())
+    clean = saved_bytes(lambda: model.train()(ir, vi), skip)
+    attack = saved_bytes(lambda: model.eval()(*attacked), skip)
+    return clean + attack if isinstance(model, _Swapped) else max(clean, attack)
+
+
+def peak_bytes(name: str, size: tuple[int, int], threads: int = 0) -> int:
+    """What fusing one pair adds to the peak memory of a fresh process."""
+    job = json.dumps([name, size, threads or torch.get_num_threads()])
+    done = subprocess.run([sys.executable, "-m", "fusionrepro.bench.models", job], capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["killed"])[-1]
+        raise FusionReproError(f"the memory of '{name}' could not be measured: {reason}")
+    return int(done.stdout.split()[-1])
+
+
+def _measure_peak(name: str, size: tuple[int, int], threads: int) -> int:
+    torch.set_num_threads(threads)
+    model, sources, process = build(name), pair(size), psutil.Process()
+    seen, stop = [], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.001):
+            seen.append(process.memory_info().rss)
+
+    with torch.no_grad():
+        model(*pair((32, 32)))  # the libraries' own buffers
+        before = process.memory_info().rss
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        result = model(*sources)
+        seen.append(process.memory_info().rss)
+        stop.set()
+        watcher.join()
+    del result
+    return max(max(seen) - before, 0)
+
+
+def bench_models(
+    names: Sequence[str] = (),
+    sizes: Sequence[str] = tuple(SIZES),
+    repeats: int = 3,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Row]:
+    """Measure models by name (empty: all of the registry); "a2rnet" is joined by the published program.
+
+    `progress` is told what is being measured.
+
+    Raises
+    ------
+    InputError
+        for an unknown model or size.
+    """
+    chosen = list(dict.fromkeys(names or METHODS))
+    for name in chosen:
+        method(name)
+    if bad := [s for s in sizes if s not in SIZES]:
+        raise InputError(f"unknown size '{bad[0]}': use {', '.join(SIZES)}.")
+    if "a2rnet" in chosen:
+        chosen.insert(chosen.index("a2rnet"), AS_PUBLISHED)
+    models = {name: build(name) for name in chosen}
+    return [row for size in sizes for row in _with_ratios(_rows(models, size, repeats, progress))]
+
+
+def _rows(models: dict[str, nn.Module], size: str, repeats: int, progress: Callable[[str], None]) -> list[Row]:
+    shape, rows = SIZES[size], []
+    progress(f"time at {size}")
+    spent = times(models, shape, repeats)
+    for name, model in models.items():
+        progress(f"memory of {name} at {size}")
+        row = partial(Row, name, size, parameters(model), gflop(model, shape), *spent[name])
+        trained = sum(p.requires_grad for p in model.parameters())
+        training = training_bytes(model, shape) / 2**20 if trained else None
+        rows.append(row(peak_bytes(name, shape) / 2**20, training))
+    return rows
+
+
+def _with_ratios(rows: list[Row]) -> list[Row]:
+    base = next((r for r in rows if r.model == AS_PUBLISHED), None)
+    if base is None:
+        return rows
+
+    def compared(r: Row) -> Row:
+        if r.model != "a2rnet":
+            return r
+        share = lambda field: getattr(r, field) / getattr(base, field) if getattr(base, field) else None
+        ratios = dict(cpu_ratio=share("cpu_seconds"), peak_ratio=share("peak_mib"), training_ratio=share("training_mib"))
+        return Row(**asdict(r) | ratios)
+
+    return [compared(r) for r in rows]
+
+
+if __name__ == "__main__":
+    print(_measure_peak(*json.loads(sys.argv[1])))
