@@ -99,9 +99,11 @@ def _column(claim: Claim, table: pd.DataFrame, column: str) -> list[tuple[bool, 
 
 
 def _others(rows, among: str, own: str) -> list[str]:
-    """Rows of the learned rivals: the papers' statements are about those, a plain average is no rival."""
+    """Rows of the learned rivals: the papers' statements are about those. A plain average is none, nor is "Own (other weights)"."""
     classic = {text for m in METHODS.values() if m.kind == "classic" for text in (m.name, m.title)}
-    found = [r for r in rows if r != own and fnmatchcase(r, among) and r.split(" / ")[0] not in classic]
+    method = lambda row: row.split(" / ")[0]
+    rival = lambda row: method(row) not in classic and not method(row).startswith((f"{method(own)} (", f"{method(own)},"))
+    found = [r for r in rows if r != own and fnmatchcase(r, among) and rival(r)]
     if not found:
         raise LookupError("no other learned method stands in the table")
     return found
