@@ -17,17 +17,22 @@ def _prose() -> str:
     return "\n\n".join(t if c["cell_type"] == "markdown" else f"```python\n{t}\n```" for c, t in zip(cells, texts, strict=True))
 
 
+def _table(rows: list[dict], columns: list[str]) -> list[str]:
+    """Rows as a Markdown table; numbers with three decimals."""
+    cell = lambda v: f"{v:.3f}" if isinstance(v, float) else str(v)
+    head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return [*head, *("| " + " | ".join(cell(row[c]) for c in columns) + " |" for row in rows), ""]
+
+
 def _weights_section() -> str:
-    """A table of the shipped weights, every number from their model cards."""
+    """What comes with the package, every number from the model cards."""
     lines = ["## Shipped weights", ""]
     for path in sorted((settings.root() / "fusionrepro" / "weights").glob("*.json")):
         card = json.loads(path.read_text(encoding="utf-8"))
-        lines += [f"**{card['model']}**: {card['data']} {card['training']}", ""]
-        columns = list(card["metrics"][0])
-        lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-        cell = lambda v: f"{v:.3f}" if isinstance(v, float) else str(v)
-        lines += ["| " + " | ".join(cell(row[c]) for c in columns) + " |" for row in card["metrics"]]
-        lines += ["", card["comparability"], ""]
+        lines += [f"**{card['title']}** ({card['bytes'] / 1e6:.1f} MB): {card['data']}; {card['training']}. {card['comparability']}", ""]
+        lines += ["Clean pairs at their own size, correct formulas:", "", *_table(card["metrics"], list(card["metrics"][0]))]
+        attacked = [c for c in card["under_attack"][0] if c not in ("note", "rounding")]
+        lines += [f"Clean and under PGD, in the paper's convention. {card['under_attack'][0]['note']}", "", *_table(card["under_attack"], attacked)]
     return "\n".join(lines)
 
 

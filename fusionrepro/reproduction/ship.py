@@ -1,0 +1,87 @@
+"""Maintainer's tool: make the network of a run the one that comes with the package.
+
+`python -m fusionrepro.reproduction.ship RUN_FOLDER` writes `fusionrepro/weights/<paper>.safetensors` and its model card. Every number of
+the card is measured: the attacked ones by the run, the clean ones here, on the very file that ships.
+"""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fusionrepro import settings
+from fusionrepro.data.manifests import load_dataset
+from fusionrepro.errors import InputError
+from fusionrepro.files import write_text
+from fusionrepro.registry import METHODS
+from fusionrepro.reproduction import ledger
+from fusionrepro.reproduction.protocol import measure
+from fusionrepro.reproduction.training import read_recipe
+from fusionrepro.training import store
+
+_CLEAN = ("EN", "SD", "SF", "MI", "PSNR", "CC", "SCD", "SSIM", "VIF", "Qabf")
+
+
+def ship(run_folder: Path) -> Path:
+    """Publish the main network of a run with its card; gives the weight file."""
+    run = json.loads((run_folder / "run.json").read_text(encoding="utf-8"))
+    slug, recipe = run["paper"], read_recipe(str(run_folder / "run.json"))
+    trained = import_module(f"fusionrepro.{slug}.training").train(recipe, recipe.folder(run_folder.parents[1] / "training"), device="cpu")
+    if trained.fit.status != "loaded":
+        raise InputError(f"{run_folder} has no finished training beside it; run `fusionrepro run {slug}` to its end.")
+    if store.weights_sha256(trained.module) != run["weights"][METHODS[slug].title]:
+        raise InputError(f"the trained weights beside {run_folder} are not those of the run; run it again.")
+    options = {name: getattr(recipe, name) for name in METHODS[slug].options if hasattr(recipe, name)}
+    folder = settings.root() / "fusionrepro" / "weights"
+    path = store.publish(slug, trained.module, {"options": options}, folder)
+    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    facts = _provenance(run) | {"metrics": _clean(slug, path, run), "under_attack": _attacked(run_folder, METHODS[slug].title)}
+    write_text(path.with_suffix(".json"), json.dumps(card | facts, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def _provenance(run: dict[str, Any]) -> dict[str, Any]:
+    """Where the weights come from, for people and for programs."""
+    recipe = run["recipe"]
+    pairs = run["data"][f"{recipe['data']}/{recipe['split']}"]["pairs"]
+    return {
+        "title": METHODS[run["paper"]].title,
+        "reference": ledger.paper(run["paper"]).reference,
+        "data": f"trained on {pairs} pairs of {recipe['data']} ({recipe['split']} split), crops of {recipe['crop']} pixels",
+        "training": f"{run['profile']} profile, {recipe['epochs']} epochs, batch {recipe['batch']}, seed {run['seed']}, on {run['device_name']} ({run['device']})",
+        "comparability": f"A {run['profile']} run: far less training than published, so not comparable with the paper's numbers.",
+        "profile": run["profile"],
+        "recipe": recipe,
+        "recipe_hash": run["recipe_hash"],
+        "test_data": run["data"],
+        "commit": run["commit"],
+        "versions": run["versions"],
+    }
+
+
+def _clean(slug: str, weights: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """The shipped file on the run's clean test sets at their own size, correct formulas."""
+    model, rows = store.load(slug, weights), []
+    for name in run["tests"]["sets"]:
+        pairs = load_dataset(name, limit=run["tests"]["pairs"])
+        found = measure(model, pairs, metrics=_CLEAN, preset="default")
+        rows.append({"data": name, "pairs": len(pairs), "preset": "default", "post": model.post, **found.mean()})
+    return rows
+
+
+def _attacked(run_folder: Path, title: str) -> list[dict[str, Any]]:
+    """The run's own rows, clean and attacked, in the paper's convention."""
+    table = pd.read_csv(run_folder / "tables" / "fig4.csv")
+    results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
+    facts = next(a["facts"] for a in results["artifacts"] if a["id"].endswith("/fig4"))
+    own = table[table["method"] == title].drop(columns="method")
+    return [row | facts | {"note": "; ".join(results["notes"])} for row in own.to_dict("records")]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m fusionrepro.reproduction.ship RUN_FOLDER")
+    print(ship(Path(sys.argv[1]).resolve()))

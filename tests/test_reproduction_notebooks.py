@@ -1,0 +1,42 @@
+"""The main job: every reproduction notebook runs under `smoke`, leaves what the ledger promises, and does so again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fusionrepro import settings
+from fusionrepro.reproduction import ledger, runner
+from fusionrepro.reproduction.report import write_report
+
+PAPERS = [p.slug for p in ledger.ledger().values() if p.notebook.is_file()]
+
+
+def smoke(slug: str, folder: Path, monkeypatch) -> tuple[Path, dict]:
+    """The run folder and results of a fresh smoke run whose every file lies below `folder`."""
+    monkeypatch.setenv("FUSIONREPRO_RUNS_PATH", str(folder))
+    monkeypatch.delenv("FUSIONREPRO_DATA", raising=False)
+    outcomes = runner.batch(runner.plan([slug], "smoke"))
+    assert [o.status for o in outcomes] == ["ok"], outcomes
+    found = list((settings.path("runs_path") / slug).glob("smoke-*/results.json"))
+    assert len(found) == 1
+    return found[0].parent, json.loads(found[0].read_text())
+
+
+@pytest.mark.parametrize("slug", PAPERS)
+def test_smoke_run_leaves_what_the_ledger_promises_twice(slug, tmp_path, monkeypatch):
+    folder, results = smoke(slug, tmp_path / "first", monkeypatch)
+    paper = ledger.paper(slug)
+    recorded = {a["id"]: a for a in results["artifacts"]}
+    for artifact in paper.artifacts.values():
+        assert (artifact.status == "regenerated") == (artifact.address in recorded), artifact.address
+        for kind in artifact.records if artifact.status == "regenerated" else ():
+            assert (folder / recorded[artifact.address][kind]).stat().st_size > 0
+    assert results["status"] == "ok"
+    assert {i["verdict"] for i in results["items"]} == {"not comparable"}
+    assert all(i["why"] for i in results["items"])
+    index = write_report()
+    assert paper.title in index.read_text(encoding="utf-8")
+
+    _, again = smoke(slug, tmp_path / "second", monkeypatch)
+    assert again == results, "the same seed on the same machine gives the same numbers"
