@@ -191,7 +191,7 @@ def polygon(
     shade = 1 - fade * unit((canvas.rows[at[0]] - top) / (bottom - top + 1e-6)) if fade else None
     canvas.put(at, cover, values, inverse, who, shade, grain)
 
-# %% ../../nbs/data/03_canvas.ipynb #5d635c15
+# %% ../../nbs/data/03_canvas.ipynb #5df17889
 def ellipse(
     canvas: Canvas,
     centre,              # (2,) column and row
@@ -204,12 +204,13 @@ def ellipse(
     light: float = 0.0,  # rounding: how much brighter the upper side is
 ) -> None:
     "Draw a filled, possibly slanted, ellipse"
-    (u, v), (ax, ay), (bx, by) = centre, axis_a, axis_b
-    reach_x, reach_y = np.hypot(ax, bx), np.hypot(ay, by)
+    # Plain floats keep the arrays in float32; numpy's own scalars would widen them.
+    u, v, ax, ay, bx, by = map(float, (*centre, *axis_a, *axis_b))
+    reach_x, reach_y = (ax * ax + bx * bx) ** 0.5, (ay * ay + by * by) ** 0.5
     at = canvas.window(u - reach_x - soft, v - reach_y - soft, u + reach_x + soft, v + reach_y + soft)
     det = ax * by - ay * bx
     if at is None or abs(det) < 1e-6: return
-    size = np.sqrt(abs(det))
+    size = abs(det) ** 0.5
     grow = max(1.0, 0.5 / size)
     det = det * grow
     ys, xs = canvas.rows[at[0]] - v, canvas.columns[:, at[1]] - u
@@ -230,7 +231,7 @@ def capsule(
     grain: float = 0.0,
 ) -> None:
     "Draw a line with round ends, shaded as a cylinder"
-    (x0, y0), (x1, y1), (r0, r1) = start, end, radius
+    x0, y0, x1, y1, r0, r1 = map(float, (*start, *end, *radius))
     reach = max(r0, r1) + 1
     at = canvas.window(min(x0, x1) - reach, min(y0, y1) - reach, max(x0, x1) + reach, max(y0, y1) + reach)
     if at is None: return
@@ -244,7 +245,7 @@ def capsule(
     shade = 0.86 + (unit(side / wide * ox + 1, 2) - 1) * 0.35 - 0.14 * (unit(oy / wide + 1, 2) - 1) if side else None
     canvas.put(at, cover, values, inverse, who, shade, grain)
 
-# %% ../../nbs/data/03_canvas.ipynb #fa6d5ae1
+# %% ../../nbs/data/03_canvas.ipynb #43a3d800
 def blob(
     canvas: Canvas,
     parts: np.ndarray,    # (K,4) column, row, half width, half height of each ellipse, pixels
@@ -257,20 +258,20 @@ def blob(
     shift: int = 0,       # where the noise is read
 ) -> None:
     "Draw foliage: frayed ellipses with lit and shaded leaf clusters"
-    left, top = (parts[:, :2] - parts[:, 2:]).min(0)
-    right, bottom = (parts[:, :2] + parts[:, 2:]).max(0)
+    left, top = (parts[:, :2] - parts[:, 2:]).min(0).tolist()
+    right, bottom = (parts[:, :2] + parts[:, 2:]).max(0).tolist()
     at = canvas.window(left, top, right, bottom)
     if at is None: return
     ys, xs = canvas.rows[at[0]], canvas.columns[:, at[1]]
     # The noise is anchored to the thing, so that leaves move with it from frame to frame.
-    step = 4.0 / max(leaf, 0.5)
+    step = 4.0 / max(float(leaf), 0.5)
     ly, lx = (ys - top) * step + shift, (xs - left) * step + 3 * shift
     fine, broad = sample(noise_tile(64, 0.8), ly, lx), sample(noise_tile(32, 0.5, 1), ly * 0.5, lx * 0.5)
     field, height = None, None
     for u, v, a, b in parts.tolist():
         ex, ey = (xs - u) / a, (ys - v) / b
         this = 1 - ex * ex - ey * ey
-        facing = lit[0] * ex + lit[1] * ey
+        facing = float(lit[0]) * ex + float(lit[1]) * ey
         if field is None: field, height = this, facing
         else:
             height = np.where(this > field, facing, height)

@@ -14,7 +14,7 @@ from .light import Light
 from .people import Look, Place, cast_shadow, contact
 from .street import glyphs, read_page
 
-# %% ../../nbs/data/08_furniture.ipynb #f6729c4e
+# %% ../../nbs/data/08_furniture.ipynb #4f90edf6
 GREENS = ((.09, .15, .035), (.12, .16, .04), (.06, .11, .04), (.17, .15, .04), (.2, .12, .04), (.05, .09, .045))
 
 def look_tree(rng: np.random.Generator) -> Look:
@@ -30,12 +30,12 @@ def draw_tree(
 ) -> None:
     "Draw a tree or a bush"
     uv, inverse = canvas.camera.project([[place.x, 0, place.z]])
-    (u, v), s = uv[0], canvas.camera.focal * inverse * look.size
+    (u, v), s = uv[0].tolist(), canvas.camera.focal * inverse * look.size
     rng = np.random.default_rng(int(look.style * 1e6))
     low, tall, wide = dict(tree=(2.6, 4.6, 2.5), poplar=(1.6, 7.0, 1.25), bush=(.15, 1.1, .95))[look.kind]
     cast_shadow(canvas, light, place, wide * .55, wide * .55, (low + tall) * .7)
     contact(canvas, place, wide * .5, wide * .5, .35)
-    n = 7 if look.kind != "bush" else 4
+    n = 6 if look.kind != "bush" else 3
     height = rng.uniform(0, 1, n)
     spread = (1 - np.abs(height - .45) * 1.1) if look.kind != "poplar" else (1.05 - height)
     parts = np.stack([u + rng.uniform(-.55, .55, n) * wide * spread * s, v - (low + tall * (.12 + .76 * height)) * s,
@@ -73,7 +73,7 @@ def draw_lamp(
     lens = paint((.5, .5, .48), 4 + 26 * (light.lamps > 0), .3, .8, np.asarray(look.colours[0]) * 9 * light.lamps)
     ellipse(canvas, uv[2] + [-end * .2, .05 * s], (.34 * s, 0), (0, .1 * s), lens, inverse, who)
 
-# %% ../../nbs/data/08_furniture.ipynb #1db45289
+# %% ../../nbs/data/08_furniture.ipynb #2e506c69
 def look_sign(rng: np.random.Generator) -> Look:
     "Draw a sign's kind and text"
     kind = ("ring", "triangle", "board", "board")[int(rng.integers(4))]
@@ -94,7 +94,7 @@ def draw_sign(
     for off in (-.7, .7) if look.kind == "board" else (0,):
         shift = [off * wide * s, 0]
         capsule(canvas, uv[0] + shift, uv[1] + shift, (.04 * s, .04 * s), paint(.3, 0, .6, .8), inverse, 0, .7)
-    u, v = uv[1][0], uv[1][1] - high * s * .6
+    u, v = float(uv[1][0]), float(uv[1][1]) - high * s * .6
     at = canvas.window(u - wide * s, v - high * s, u + wide * s, v + high * s)
     if at is None: return
     x, y = (canvas.columns[:, at[1]] - u) / (wide * s) + 0 * canvas.rows[at[0]], (canvas.rows[at[0]] - v) / (high * s) + 0 * canvas.columns[:, at[1]]
@@ -131,11 +131,11 @@ def _plate(look, x, y, pixels):
     ink = np.maximum(ink, soft(d - .04) * soft(.075 - d))
     return soft(d), back + (ink_colour - back) * ink
 
-# %% ../../nbs/data/08_furniture.ipynb #fe20537b
+# %% ../../nbs/data/08_furniture.ipynb #6f4d9094
 def draw_cone(canvas: Canvas, light: Light, place: Place, who: int) -> None:
     "Draw a traffic cone: orange and white, as cool as the road"
     uv, inverse = canvas.camera.project([[place.x, 0, place.z], [place.x, .75, place.z]])
-    s, (u, v), top = canvas.camera.focal * inverse, uv[0], uv[1][1]
+    s, (u, v), top = canvas.camera.focal * inverse, uv[0].tolist(), float(uv[1][1])
     contact(canvas, place, .3, .3, .6)
     orange, white = paint((.75, .17, .02), -.5, .7, .9, .05 * light.headlights), paint((.8, .8, .78), -.5, .7, .9, .08 * light.headlights)
     polygon(canvas, np.array([[u - .24 * s, v], [u + .24 * s, v], [u + .22 * s, v - .06 * s], [u - .22 * s, v - .06 * s]]), orange, inverse, who)

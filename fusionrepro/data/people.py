@@ -75,7 +75,7 @@ def look_person(rng: np.random.Generator) -> Look:
     return Look("person", (pick(SKINS), pick(CLOTHES), pick(CLOTHES[:6]), pick(((.03, .025, .02), (.12, .08, .05), (.3, .25, .2)))),
         float(rng.uniform(.93, 1.07)), float(rng.uniform()), float(rng.uniform(.85, 1.15)))
 
-# %% ../../nbs/data/05_people.ipynb #4f4f31b0
+# %% ../../nbs/data/05_people.ipynb #7048eaea
 def draw_person(
     canvas: Canvas, light: Light,
     place: Place,            # where the feet are; yaw: where the person walks
@@ -96,7 +96,7 @@ def draw_person(
     skin, top = make(look.colours[0], 0.92 * skin_heat), make(look.colours[1], cloth)
     legs, hair = make(look.colours[2], 0.85 * cloth), make(look.colours[3], 0.62 * skin_heat)
     side, swing = (0.9 if light.direction[0] > 0 else -0.9), float(np.sin(phase))
-    across, along = abs(np.cos(place.yaw)), np.sin(place.yaw)   # seen from behind or in front; from the side
+    across, along = abs(float(np.cos(place.yaw))), float(np.sin(place.yaw))   # seen from behind or in front; from the side
     at = lambda x, y: (u + x * s, v - y * s)
     limb = lambda a, b, thick, what: capsule(canvas, at(*a), at(*b), (thick[0] * s, thick[1] * s), what, inverse, who, side)
     hand = lambda sign: (sign * .24 * across - sign * .2 * swing * along, .84)
@@ -122,13 +122,13 @@ def _legs(limb, across, along, swing, legs, shoe, close):
         limb((knee, .47), (foot, .07 + up), (.068, .045), legs)
         if close: limb((foot, .05 + up), (foot + .09 * along, .04 + up), (.05, .04), shoe)
 
-# %% ../../nbs/data/05_people.ipynb #fcc16809
+# %% ../../nbs/data/05_people.ipynb #ddd66ff0
 def _foot(canvas, place, lift=0.0):
     "Column and row of the point under a thing, and its inverse distance"
     uv, inverse = canvas.camera.project([[place.x, lift, place.z]])
-    return uv[0], inverse
+    return uv[0].tolist(), inverse
 
-# %% ../../nbs/data/05_people.ipynb #85eef878
+# %% ../../nbs/data/05_people.ipynb #ffc59e9a
 def contact(
     canvas: Canvas,
     place: Place,
@@ -140,8 +140,9 @@ def contact(
     (u, v), inverse = _foot(canvas, place)
     s = canvas.camera.focal * inverse
     if s < 4: return
-    tilt = (half_length * abs(np.cos(place.yaw)) + half_width * abs(np.sin(place.yaw))) * canvas.camera.eye * s * inverse
-    wide = (half_width * abs(np.cos(place.yaw)) + half_length * abs(np.sin(place.yaw))) * s
+    ahead, aside = abs(float(np.cos(place.yaw))), abs(float(np.sin(place.yaw)))
+    tilt = (half_length * ahead + half_width * aside) * canvas.camera.eye * s * inverse
+    wide = (half_width * ahead + half_length * aside) * s
     a, b = max(wide, .5), max(tilt, .5)
     at = canvas.window(u - 1.4 * a, v - 1.4 * b, u + 1.4 * a, v + 1.4 * b)
     if at is None: return

@@ -169,7 +169,7 @@ def make_world(
     things = trees + lay_furniture(rng, road, parks, far) + lay_traffic(rng, road, far) + lay_people(rng, road, far)
     return World(make_light(condition, weather), road, houses, things, float(u(3, 9)), int(rng.integers(500)), 1.75 if half < 7 else (1.75, 5.25)[int(rng.integers(2))])
 
-# %% ../../nbs/data/10_scenes.ipynb #0a901a7c
+# %% ../../nbs/data/10_scenes.ipynb #dcc220b1
 def draw_world(
     world: World,
     camera: Camera,
@@ -204,7 +204,7 @@ def _in_sight(camera, place, kind):
     "Is a thing near enough, and not beside the picture"
     ahead = place.z - camera.z
     large = 9 if kind in ("bus", "truck") else 4
-    return 1.2 < ahead < dict(person=65, tree=95, lamp=80).get(kind, 75) and abs(place.x - camera.x) - large < ahead * camera.width / (2 * camera.focal)
+    return 1.2 < ahead < dict(person=50, sign=50, cone=45, tree=78).get(kind, 68) and abs(place.x - camera.x) - large < ahead * camera.width / (2 * camera.focal)
 
 def _draw(canvas, world, thing, place, number, time):
     "Draw one thing by its kind"

@@ -167,7 +167,7 @@ class Building:
     shops: bool = True
     seed: int = 0
 
-# %% ../../nbs/data/07_street.ipynb #188e822e
+# %% ../../nbs/data/07_street.ipynb #b1613cbb
 def draw_building(
     canvas: Canvas, light: Light, building: Building,
     middle: float = 0.0,   # where the middle of the road is here
@@ -177,7 +177,7 @@ def draw_building(
     b, cam = building, canvas.camera
     near, far = max(b.near - cam.z, 1.5), b.far - cam.z
     if far < 3: return
-    wall = middle + b.side * b.front - cam.x
+    wall = float(middle + b.side * b.front - cam.x)
     toward = lambda z: cam.width / 2 + wall * cam.focal / z
     edges = sorted((toward(near), toward(far)))
     roof = cam.horizon - (b.height - cam.eye) * cam.focal / near
