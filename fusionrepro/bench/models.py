@@ -23,6 +23,7 @@ from fusionrepro.bench.published import NEVER_CALLED, Published, random_state
 from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.registry import METHODS, method
 
+TRAINING_PIXELS = 256 * 256  # above, the published program's graphs do not fit a small machine (21.6 kB a pixel)
 SIZES = {"128x128": (128, 128), "256x256": (256, 256), "640x480": (480, 640)}
 AS_PUBLISHED = "a2rnet as published"
 Fuse = Callable[[Tensor, Tensor], Tensor]
@@ -39,7 +40,7 @@ class Row:
     cpu_seconds: float  # of all threads together, median
     seconds: float  # on the wall, median
     peak_mib: float  # memory that fusing one pair adds to a process
-    training_mib: float | None = None  # kept for the backward pass of one training step; None: not differentiable
+    training_mib: float | None = None  # kept for the backward pass of one training step; None: nothing to train, or too large
     cpu_ratio: float | None = None
     peak_ratio: float | None = None
     training_ratio: float | None = None
@@ -202,7 +203,7 @@ def _rows(models: dict[str, nn.Module], size: str, repeats: int, progress: Calla
     for name, model in models.items():
         progress(f"memory of {name} at {size}")
         row = partial(Row, name, size, parameters(model), gflop(model, shape), *spent[name])
-        trained = sum(p.requires_grad for p in model.parameters())
+        trained = shape[0] * shape[1] <= TRAINING_PIXELS and any(p.requires_grad for p in model.parameters())
         training = training_bytes(model, shape) / 2**20 if trained else None
         rows.append(row(peak_bytes(name, shape) / 2**20, training))
     return rows
@@ -216,7 +217,7 @@ def _with_ratios(rows: list[Row]) -> list[Row]:
     def compared(r: Row) -> Row:
         if r.model != "a2rnet":
             return r
-        share = lambda field: getattr(r, field) / getattr(base, field) if getattr(base, field) else None
+        share = lambda field: getattr(r, field) / getattr(base, field) if getattr(base, field) and getattr(r, field) else None
         ratios = dict(cpu_ratio=share("cpu_seconds"), peak_ratio=share("peak_mib"), training_ratio=share("training_mib"))
         return Row(**asdict(r) | ratios)
 
