@@ -11,13 +11,13 @@ import typer
 from fusionrepro import __version__
 from fusionrepro.errors import FusionReproError, InputError
 
-app = typer.Typer(help="Image fusion, and five papers about it reproduced.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-data_app = typer.Typer(help="Data sets: what there is, fetching, verifying.", no_args_is_help=True)
-bench_app = typer.Typer(help="Measure speed and memory.", no_args_is_help=True)
+app = typer.Typer(help="Fuse pairs of images (infrared and visible, medical), and reproduce five papers about it.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+data_app = typer.Typer(help="List, download and verify data sets.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure the speed and memory of methods and metrics.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 
-Changes = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A changed parameter; may be given several times.")]
+Changes = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Change one setting, such as epochs=3; may be given several times.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Root = Annotated[str, typer.Option("--data-root", help="Folder with real data sets; else FUSIONREPRO_DATA or settings.ini.")]
 
@@ -35,10 +35,10 @@ def fuse(
     vi: Annotated[Path, typer.Argument(help="Visible image, or a folder; partners have the same name.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Image or folder to write.")],
     model: Annotated[str, typer.Option(help="A method of `fusionrepro models`.")] = "a2rnet",
-    weights: Annotated[str, typer.Option(help="Weight file; `none` for an untrained network.")] = "default",
-    post: Annotated[str | None, typer.Option(help="clip, or minmax to stretch every picture; default: as the method says.")] = None,
+    weights: Annotated[str, typer.Option(help="A weight file; `default`: those that come with the method; `none`: an untrained network.")] = "default",
+    post: Annotated[str | None, typer.Option(help="What becomes of values outside 0..1: clip, or minmax or minmax_rgb to stretch every picture; default: as the method says.")] = None,
     device: Device = "auto",
-    tile: Annotated[int | None, typer.Option(help="Fuse in tiles of this side, for pictures larger than memory.")] = None,
+    tile: Annotated[int | None, typer.Option(help="Fuse in tiles of so many pixels a side, for pictures larger than memory; 128 or more.")] = None,
 ) -> None:
     """Fuse two images, or two folders pair by pair."""
     from fusionrepro.fusing import fuse_files
@@ -59,7 +59,10 @@ def score(
     plot: Annotated[Path | None, typer.Option(help="Box plot to write (PNG or PDF).")] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure fused images against their sources: mean, spread, interval, and the convention of every number."""
+    """Measure fused images against their sources.
+
+    Shows mean, standard deviation, 95 % interval and the convention of every metric.
+    """
     from fusionrepro import settings
     from fusionrepro.metrics.score import score as measure
 
@@ -74,7 +77,7 @@ def score(
 
 @app.command()
 def models() -> None:
-    """Every fusion method: what it is, and whether trained weights are here."""
+    """List the fusion methods, and say which are trained."""
     from fusionrepro.reproduction.tables import models_table
 
     _show(models_table())
@@ -86,9 +89,12 @@ def train(
     changes: Changes = None,
     device: Device = "auto",
     data_root: Root = "",
-    publish: Annotated[bool, typer.Option("--publish", help="Make it the default model of its name.")] = False,
+    publish: Annotated[bool, typer.Option("--publish", help="Make the result the default weights of this method.")] = False,
 ) -> None:
-    """Train a paper's network; an interrupted training goes on where it was."""
+    """Train a paper's network.
+
+    An interrupted training goes on where it was; a finished one is not done again.
+    """
     from fusionrepro.reproduction.training import train as run_training
 
     _use_data_root(data_root)
@@ -98,15 +104,18 @@ def train(
 @app.command()
 def run(
     papers: Annotated[list[str] | None, typer.Argument(metavar="PAPER", help="Default: every paper with a notebook.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper: how much, never what.")] = "smoke",
+    profile: Annotated[str, typer.Option(help="How much is computed: smoke (minutes), laptop, gpu, or paper (the published protocol).")] = "smoke",
     changes: Changes = None,
-    seed: Annotated[int, typer.Option(min=0, help="One seed a run.")] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at once.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="How many notebooks run at once.")] = 1,
     cluster: Annotated[str, typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Also what is done already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run again what is done already.")] = False,
     data_root: Root = "",
 ) -> None:
-    """Run reproduction notebooks; what is done already is not done again."""
+    """Run the notebooks that reproduce a paper.
+
+    What is done already is not done again.
+    """
     from fusionrepro.reproduction import runner
 
     plan = runner.plan(papers or (), profile, seed, data_root, _pairs(changes), runner.threads_for(jobs, cluster))
@@ -116,7 +125,7 @@ def run(
 
 @app.command()
 def report(open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False) -> None:
-    """Write the report of all runs: one folder, readable offline."""
+    """Write the report of all runs as web pages, readable offline."""
     from fusionrepro.reproduction.report import write_report
 
     index = write_report()
@@ -126,8 +135,11 @@ def report(open_it: Annotated[bool, typer.Option("--open", help="Show it in the 
 
 
 @app.command()
-def ledger(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Every table and figure of the papers: regenerated or open, and what makes a run comparable."""
+def ledger(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False) -> None:
+    """List every table and figure of the papers.
+
+    Says which are regenerated and which are open, and when a run is comparable with the paper.
+    """
     from fusionrepro.reproduction.ledger import as_rows
 
     rows = as_rows()
@@ -139,7 +151,7 @@ def ledger(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
 
 @data_app.command("list")
 def data_list(data_root: Root = "") -> None:
-    """All data sets and where they are."""
+    """List all data sets and where they are."""
     from fusionrepro.data.manifests import datasets, status
 
     found = [status(name, data_root or None) for name in datasets()]
@@ -152,7 +164,10 @@ def data_get(
     folder: Annotated[Path | None, typer.Option(help="Where to put it; default: the user's cache.")] = None,
     archive: Annotated[Path | None, typer.Option(help="An archive fetched by hand, to be unpacked.")] = None,
 ) -> None:
-    """Download a data set, or unpack one fetched by hand; broken downloads go on."""
+    """Download a data set, or unpack one fetched by hand.
+
+    A download that broke off goes on where it was.
+    """
     from fusionrepro.data.download import get
 
     got = get(name, folder=folder, archive=archive)
@@ -163,7 +178,7 @@ def data_get(
 
 @data_app.command("verify")
 def data_verify(name: Annotated[str, typer.Argument(help="A name of `fusionrepro data list`.")], data_root: Root = "") -> None:
-    """Compare what is on disk with the manifest."""
+    """Check the files of a data set against their known hashes."""
     from fusionrepro.data.download import verify
 
     found = verify(name, data_root or None)
@@ -179,7 +194,10 @@ def bench_models(
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
 ) -> None:
-    """Parameters, operations, seconds and memory of the methods, A2RNet beside the published network."""
+    """Measure the fusion methods.
+
+    Parameters, operations, seconds and memory, A2RNet beside the published network.
+    """
     from dataclasses import asdict
 
     from rich.console import Console
@@ -203,7 +221,10 @@ def bench_metrics(
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
     device: Device = "cpu",
 ) -> None:
-    """Nine metrics on 640x480 pairs, beside a plain NumPy and SciPy version of the same definitions."""
+    """Measure the metrics.
+
+    Nine of them on 640x480 pairs, beside a plain NumPy and SciPy version of the same definitions.
+    """
     from fusionrepro import settings
     from fusionrepro.bench.metrics import bench_metrics as measure
 

@@ -41,11 +41,20 @@ def atomic(path: str | Path) -> Iterator[Path]:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise FusionReproError(f"cannot write {path}: the disk is full; free some space and run again.") from e
         if isinstance(e, PermissionError | NotADirectoryError | IsADirectoryError | FileExistsError) or e.errno == errno.EROFS:
-            raise FusionReproError(f"cannot write {path}: {e.strerror}.") from e
+            raise FusionReproError(f"cannot write {path}: {_obstacle(path, e)}.") from e
         raise
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _obstacle(path: Path, e: OSError) -> str:
+    """What keeps `path` from being written, and the mend."""
+    if path.is_dir():
+        return "it is a folder; give a file's name"
+    if blocked := next((p for p in path.parents if p.is_file()), None):
+        return f"{blocked} is a file, not a folder; choose another place"
+    return f"{e.strerror}; change the permissions or choose another place"
 
 
 def write_text(path: str | Path, text: str) -> Path:

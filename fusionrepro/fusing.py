@@ -4,24 +4,23 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress, track
 from torch import Tensor, nn
 
 from fusionrepro import __version__, settings
 from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.files import write_text
 from fusionrepro.imaging.color import luminance, rgb_to_ycbcr
-from fusionrepro.imaging.io import DEPTHS, Image, as_image, list_images, read_image, write_image
+from fusionrepro.imaging.io import DEPTHS, Image, as_image, match_images, read_image, write_image
 from fusionrepro.imaging.post import quantise, to_picture
 from fusionrepro.imaging.tiling import tiled
+from fusionrepro.progress import counting
 from fusionrepro.training.store import load
 
 __all__ = ["Fused", "fuse", "fuse_files", "fuse_folders"]
@@ -93,8 +92,8 @@ class _Method:
         """The raw fused luminance of one pair, on the CPU."""
         try:
             if self.tile:
-                with _tile_bar(self.progress) as tick:
-                    return tiled(self.module, ir, vi, self.tile, self.overlap, tick)
+                with counting("fusing tiles", shown=self.progress) as count:
+                    return tiled(self.module, ir, vi, self.tile, self.overlap, lambda done, total: count(1, total))
             return self.module(ir.to(self.device), vi.to(self.device)).cpu()
         except (torch.OutOfMemoryError, MemoryError) as e:
             raise self._too_big(ir) from e
@@ -168,8 +167,10 @@ def _prepare(model, post, rounding, weights, device, tile, overlap, options) -> 
     # Wrong names are refused before any image is read.
     to_picture(torch.zeros(1, 1, 1, 1), method.post)
     quantise(torch.zeros(1), 8, method.rounding)
-    if tile is not None and (tile < 1 or not 0 <= overlap <= tile // 2):
-        raise InputError(f"tile={tile} with overlap={overlap}: the overlap must be between 0 and half a tile.")
+    if overlap < 0:
+        raise InputError(f"overlap={overlap}: give 0 or more pixels.")
+    if tile is not None and tile < max(1, 2 * overlap):
+        raise InputError(f"tile={tile} is too small: with an overlap of {overlap} give {max(1, 2 * overlap)} or more pixels.")
     return method
 
 
@@ -281,23 +282,30 @@ def fuse_folders(
         raise InputError(f"{out} is a file; two folders need a folder to write to.")
     if out.resolve() in (ir.resolve(), vi.resolve()):
         raise InputError(f"{out} holds the sources; give another folder, or they would be overwritten.")
-    pairs = _pairs(ir, vi)
+    pairs = match_images(ir, vi)
     method = _prepare(model, post, rounding, weights, device, tile, overlap, options)
     images, failures = [], {}
-    with _inference(method.module):
-        for stem, (first, second) in _bar(pairs, progress):
+    with _inference(method.module), counting("fusing", len(pairs), progress) as count:
+        for stem, (first, second) in pairs.items():
             try:
                 images.append(_one(first, second, out / _output_name(second), method))
             except Exception as e:  # nothing about one pair may cost the others
                 failures[stem] = str(e) if isinstance(e, FusionReproError) else f"{type(e).__name__}: {e}"
-    common = method.record() | {"ir": str(ir), "vi": str(vi), "images": images, "failures": failures}
-    write_text(out / "fusion.json", json.dumps(common, indent=2) + "\n")
+            count()
+    if images:  # where nothing was fused, the record of an earlier run stays
+        _record_folder(method, ir, vi, out, images, failures)
     if failures:
         told = "; ".join(f"{stem}: {why.rstrip('.')}" for stem, why in list(failures.items())[:5])
-        more = f"; {len(failures) - 5} more in {out / 'fusion.json'}" if len(failures) > 5 else ""
+        more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
         rest = f", the others are in {out}" if images else ""
         raise FusionReproError(f"{len(failures)} of {len(pairs)} pairs failed{rest}: {told}{more}.")
     return [out / i["file"] for i in images]
+
+
+def _record_folder(method: _Method, ir: Path, vi: Path, out: Path, images: list[dict], failures: dict[str, str]) -> None:
+    """How the images of a folder were made, and which pairs failed, as fusion.json."""
+    common = method.record() | {"ir": str(ir), "vi": str(vi), "images": images, "failures": failures}
+    write_text(out / "fusion.json", json.dumps(common, indent=2) + "\n")
 
 
 def _one(ir: Path, vi: Path, out: Path, method: _Method) -> dict[str, Any]:
@@ -306,23 +314,6 @@ def _one(ir: Path, vi: Path, out: Path, method: _Method) -> dict[str, Any]:
     fused.save(out)
     own = {k: fused.record[k] for k in ("colour", "bits", "seconds")}
     return {"file": out.name, "ir": ir.name, "vi": vi.name, "replaced": replaced, **own}
-
-
-def _pairs(ir: Path, vi: Path) -> dict[str, tuple[Path, Path]]:
-    """Partners by stem; InputError for an image without a partner or with two."""
-    found = []
-    for folder in (ir, vi):
-        by_stem: dict[str, Path] = {}
-        for path in list_images(folder):
-            if path.stem in by_stem:
-                raise InputError(f"{folder} holds both {by_stem[path.stem].name} and {path.name}; keep one of them.")
-            by_stem[path.stem] = path
-        found.append(by_stem)
-    first, second = found
-    if alone := [p for stem, p in sorted((first | second).items()) if (stem in first) != (stem in second)]:
-        shown = ", ".join(str(p) for p in alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
-        raise InputError(f"without a partner of the same name in the other folder: {shown}; rename or remove them.")
-    return {stem: (first[stem], second[stem]) for stem in sorted(first)}
 
 
 def _output_name(vi: Path) -> str:
@@ -336,17 +327,3 @@ def _check_out(out: Path, *sources: Path) -> None:
         raise InputError(f"cannot write {out}: unknown suffix '{out.suffix}'; use {', '.join(DEPTHS)}.")
     if out.exists() and any(source.exists() and out.samefile(source) for source in sources):
         raise InputError(f"{out} is one of the sources; give another name, or it would be overwritten.")
-
-
-@contextlib.contextmanager
-def _tile_bar(show: bool) -> Iterator[Callable[[int, int], None] | None]:
-    if not show:
-        yield None
-        return
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("Fusing tiles", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _bar(pairs: dict[str, tuple[Path, Path]], show: bool) -> Iterator[tuple[str, tuple[Path, Path]]]:
-    yield from track(pairs.items(), "Fusing", total=len(pairs), console=Console(stderr=True), disable=not show or len(pairs) < 2)

@@ -115,7 +115,9 @@ def device(choice: str = "auto"):
     try:
         chosen = torch.device(choice)
     except RuntimeError:
-        raise InputError(f"unknown device '{choice}': use auto, cpu, cuda or cuda:N.") from None
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda"):
+        raise InputError(f"unknown device '{choice}': use auto, cpu, cuda or cuda:N.")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device '{choice}' asked for, but torch finds no GPU here; use auto or cpu.")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():

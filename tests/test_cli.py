@@ -15,7 +15,7 @@ from PIL import Image
 from fusionrepro import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ["fuse", "models", "train", "run", "report", "ledger", "data", "data list", "data get", "data verify", "bench", "bench models"]
+VERBS = ["fuse", "score", "models", "train", "run", "report", "ledger", "data", "data list", "data get", "data verify", "bench", "bench models", "bench metrics"]
 
 
 @pytest.fixture
@@ -77,6 +77,9 @@ def test_version(call):
         ("train derun", 1, "not built yet"),
         ("data get tnoo", 1, "did you mean 'tno'"),
         ("data verify tnoo", 1, "did you mean 'tno'"),
+        ("data get llvip --archive nowhere.zip", 1, "nowhere.zip does not exist"),
+        ("score a b c --metrics EN,Qabff", 1, "did you mean 'Qabf'"),
+        ("score a b c --preset cddfus", 1, "did you mean 'cddfuse'"),
     ],
 )
 def test_mistakes_are_one_sentence(call, line, code, words):
@@ -87,6 +90,25 @@ def test_mistakes_are_one_sentence(call, line, code, words):
 def grey(path: Path, size=(24, 20), seed=0) -> Path:
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, size[::-1], dtype=np.uint8)).save(path)
     return path
+
+
+@pytest.mark.parametrize("verb", ["", "data", "bench"])
+def test_every_line_of_help_is_whole(call, verb):
+    """A cut-off line tells a newcomer nothing."""
+    assert "..." not in call(*verb.split(), "--help")[1]
+
+
+def test_one_bad_pair_is_one_line(call, tmp_path):
+    for folder in ("ir", "vi"):
+        (tmp_path / folder).mkdir()
+        for i in range(3):
+            grey(tmp_path / folder / f"{i}.png")
+    (tmp_path / "vi/1.png").write_bytes(b"")
+    code, _, err = call("fuse", tmp_path / "ir", tmp_path / "vi", "-o", tmp_path / "out", "--model", "average")
+    assert code == 1 and "1 of 3 pairs failed" in one_sentence(err)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "2.png", "fusion.json"]
+    code, _, err = call("score", tmp_path / "ir", tmp_path / "ir", tmp_path / "vi", "--metrics", "EN", "-o", tmp_path / "t.csv")
+    assert code == 1 and "1.png is empty" in one_sentence(err) and not (tmp_path / "t.csv").exists()
 
 
 def test_fuse_files(call, tmp_path):

@@ -270,6 +270,19 @@ def test_wrong_picture_is_refused(server, mirror):
     assert not (settings.cache_dir() / "data/my/set/ir/0.bmp").exists()
 
 
+def test_failed_download_can_be_tried_again(server, mirror):
+    """Whatever bare folders the first attempt left."""
+    good = dict(server.files)
+    server.files.clear()
+    for _ in range(2):
+        with pytest.raises(DownloadError, match="was refused"):
+            get("mine", progress=False)
+        with pytest.raises(DataError, match="fusionrepro data get mine"):
+            load_dataset("mine")
+    server.files.update(good)
+    assert len(get("mine", progress=False).new) == 10 and len(load_dataset("mine"))
+
+
 def test_dead_mirror_stops_at_once(server, mirror, monkeypatch):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -133,8 +133,10 @@ def test_tiles_give_the_same():
     ir, vi = grey(size=(70, 90)), grey(size=(70, 90))
     fused = fuse(ir, vi, "maximum", tile=32, overlap=8)
     assert np.array_equal(fused.pixels, fuse(ir, vi, "maximum").pixels) and fused.record["tile"] == 32
-    with pytest.raises(InputError, match="half a tile"):
+    with pytest.raises(InputError, match="tile=8 is too small.*16 or more"):
         fuse(ir, vi, "maximum", tile=8, overlap=8)
+    with pytest.raises(InputError, match="0 or more"):
+        fuse(ir, vi, "maximum", tile=32, overlap=-1)
 
 
 def test_unknown_names_and_options():
@@ -224,10 +226,37 @@ def test_a_failing_pair_does_not_stop_the_others(folders):
     assert set(json.loads((out / "fusion.json").read_text())["failures"]) == {"a", "c"}
 
 
+def test_a_record_of_good_results_outlives_a_run_without_any(folders):
+    ir, vi, out = folders
+    fuse_folders(ir, vi, out, "average", progress=False)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    for path in vi.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(FusionReproError, match=r"3 of 3 pairs failed: a: .*a\.png is empty"):
+        fuse_folders(ir, vi, out, "average", progress=False)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("device", ["mps", "meta", "gpu"])
+def test_devices_that_are_not_served(device):
+    with pytest.raises(InputError, match="use auto, cpu, cuda"):
+        fuse(grey(), grey(), "average", device=device)
+
+
+@pytest.mark.parametrize("name, words", [("folder.png", "is a folder; give a file's name"), ("file.png/out.png", "file.png is a file, not a folder")])
+def test_places_that_cannot_be_written(tmp_path, name, words):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file.png").write_bytes(b"mine")
+    with pytest.raises(FusionReproError, match=words):
+        fuse(grey(), grey(), "average", out=tmp_path / name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file.png", "folder.png"]
+    assert (tmp_path / "file.png").read_bytes() == b"mine" and not list((tmp_path / "folder.png").iterdir())
+
+
 def test_folders_that_do_not_fit(folders):
     ir, vi, out = folders
     (ir / "c.bmp").rename(ir / "d.bmp")
-    with pytest.raises(InputError, match=r"c\.png.*d\.bmp.*rename or remove"):
+    with pytest.raises(InputError, match=r"no partner for d\.bmp.*rename, add or remove"):
         fuse_folders(ir, vi, out, "average")
     (ir / "d.bmp").rename(ir / "a.tif")
     with pytest.raises(InputError, match=r"holds both a\.bmp and a\.tif"):

@@ -121,6 +121,7 @@ def test_batch_chunk_and_list_give_the_same(triple):
             lambda f, a, b: (f[..., :20, :], a[..., :20, :], b[..., :20, :]),
             "VIF needs images of at least 41",
         ),
+        (lambda f, a, b: (f[..., :1], a[..., :1], b[..., :1]), "EN, SD, .*Qabf need images of at least 41"),
         (lambda f, a, b: (f[:0], a[:0], b[:0]), "no image"),
     ],
 )
@@ -130,7 +131,7 @@ def test_bad_input_is_one_sentence(triple, change, message):
 
 
 def test_unknown_names(triple):
-    with pytest.raises(InputError, match="did you mean 'ssim'"):
+    with pytest.raises(InputError, match="did you mean 'SSIM'"):
         evaluate(*triple, metrics=["SSIMM"])
     with pytest.raises(InputError, match="did you mean 'tang202"):
         evaluate(*triple, preset="tang2o22")
@@ -230,6 +231,21 @@ def test_comparison_of_methods(folders):
 
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_a_metric_named_twice_is_measured_once(triple):
+    assert list(evaluate(*triple, metrics=["SD", "EN", "sd"]).columns) == ["SD", "EN"]
+
+
+def test_score_names_the_file_and_leaves_nothing(folders):
+    with pytest.raises(InputError, match="did you mean 'cddfuse'"):
+        score(folders / "none", folders / "ir", folders / "vi", "cddfus")
+    with pytest.raises(InputError, match=r"unknown suffix '\.xyz'; use \.png"):
+        score(*(folders / kind / "3.png" for kind in ("max", "ir", "vi")), metrics=["EN"]).box_plot(folders / "box.xyz")
+    assert not list(folders.glob("*box*"))
+    Image.new("L", (9, 9)).save(folders / "mean" / "2.png")
+    with pytest.raises(InputError, match=r"mean/2\.png: .*differ in shape"):
+        score(folders / "mean", folders / "ir", folders / "vi", metrics=["EN"], progress=False)
 
 
 def test_score_says_what_is_missing(folders):

@@ -83,7 +83,7 @@ def test_untrained_and_weightless_methods():
 
 
 def test_missing_default_weights_say_what_to_do():
-    with pytest.raises(CheckpointError, match="train with `fusionrepro train tiny`, or load it with weights=None"):
+    with pytest.raises(CheckpointError, match="train with `fusionrepro train tiny`, or take it untrained"):
         store.load("tiny")
 
 

@@ -16,7 +16,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +26,7 @@ from fusionrepro import settings
 from fusionrepro.data.hashes import matches
 from fusionrepro.data.manifests import HOST, File, Manifest, load_dataset, load_manifest, locate
 from fusionrepro.errors import DataError, DownloadError, FusionReproError, InputError
+from fusionrepro.progress import counting
 
 __all__ = ["Fetched", "Verified", "get", "verify", "terms", "unpack", "fetch_file"]
 
@@ -84,35 +84,6 @@ def terms(name: str) -> str:
     m = load_manifest(name)
     lines = [m.title, f"  {m.what}", f"  licence:  {m.licence}", f"  cite:     {m.citation}", f"  homepage: {m.homepage}"]
     return "\n".join([*lines, *(f"  copy:     {s['repo']} ({s['licence']})" for s in m.sources.values())])
-
-
-# ---- progress ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(text: str, total: int, shown: bool, bytes_: bool) -> Iterator[Callable[[int], None]]:
-    """Give a function that counts; a bar appears once the work has taken two seconds."""
-    from rich import progress as rich
-    from rich.console import Console
-
-    columns = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if bytes_ else (rich.MofNCompleteColumn(),)
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), *columns, rich.TimeRemainingColumn())
-    bar = rich.Progress(*columns, console=Console(stderr=True), disable=not shown)
-    task, begin, lock, running = bar.add_task(text, total=total or None), time.monotonic(), threading.Lock(), False
-
-    def count(n: int) -> None:
-        nonlocal running
-        with lock:
-            if shown and not running and time.monotonic() - begin > 2:
-                bar.start()
-                running = True
-        bar.advance(task, n)
-
-    try:
-        yield count
-    finally:
-        if running:
-            bar.stop()
 
 
 # ---- one file ----------------------------------------------------------------------------------------------------------
@@ -189,7 +160,7 @@ def _reason(e: Exception) -> str:
 def _disk_error(e: OSError, path: Path) -> FusionReproError:
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
         return _Fatal(f"cannot write {path.parent}: the disk is full; what is verified is kept, free some space and run again.")
-    return _Fatal(f"cannot write {path.parent}: {e.strerror or e}.")
+    return _Fatal(f"cannot write {path.parent}: {e.strerror or e}; choose another folder.")
 
 
 class _Fatal(DownloadError):
@@ -249,6 +220,8 @@ def get(
     if not (folder or files or archive) and (there := _complete(name)):
         return there
     target = Path(folder) if folder else settings.cache_dir() / "data" / manifest.folder
+    if archive is not None and not Path(archive).is_file():
+        raise DataError(f"the archive {archive} does not exist; check the name.")
     if progress:
         from rich.console import Console
 
@@ -257,11 +230,11 @@ def get(
         new = unpack(archive, target)
         return Fetched(name, target, tuple(p.relative_to(target).as_posix() for p in new), 0, (), manifest.by_hand)
     wanted = _chosen(manifest, files)
-    with _progress(f"checking {name}", len(wanted), progress, bytes_=False) as count:
+    with counting(f"checking {name}", len(wanted), progress, bytes_=False) as count:
         right = [_is_right(f, target, count) for f in wanted]
     todo = [f for f, ok in zip(wanted, right, strict=True) if not ok and f.url]
     _check_space(target, sum(f.bytes for f in todo))
-    with _progress(f"fetching {name}", sum(f.bytes for f in todo), progress, bytes_=True) as count:
+    with counting(f"fetching {name}", sum(f.bytes for f in todo), progress, bytes_=True) as count:
         _fetch_all(todo, target, count, wait)
     absent = tuple(f.path for f, ok in zip(wanted, right, strict=True) if not ok and not f.url)
     return Fetched(name, target, tuple(f.saved_as for f in todo), sum(right), absent, manifest.by_hand)
@@ -271,7 +244,7 @@ def _complete(name: str) -> Fetched | None:
     """What to answer when a complete and right copy lies there already."""
     try:
         found = verify(name, progress=False)
-    except DataError:
+    except FusionReproError:  # absent, or the ruins of a download that was cut off
         return None
     return Fetched(name, found.folder, (), found.checked, ()) if found.ok else None
 
@@ -344,7 +317,7 @@ def verify(
     listed = [f for f in manifest.files if folder and (f.url or f.find(folder))]
     if not any(f.find(folder) for f in listed):
         return _read_through(name, data_root, folder, progress)
-    with _progress(f"verifying {name}", len(listed), progress, bytes_=False) as count, ThreadPoolExecutor(THREADS) as pool:
+    with counting(f"verifying {name}", len(listed), progress, bytes_=False) as count, ThreadPoolExecutor(THREADS) as pool:
         right = list(pool.map(lambda f: _is_right(f, folder, count), listed))
     wrong = [f for f, ok in zip(listed, right, strict=True) if not ok]
     missing = tuple(f.path for f in wrong if f.find(folder) is None)
@@ -356,7 +329,7 @@ def verify(
 def _read_through(name: str, data_root, folder: Path | None, progress: bool) -> Verified:
     data = load_dataset(name, "all", data_root)
     damaged = []
-    with _progress(f"reading {name}", len(data), progress, bytes_=False) as count:
+    with counting(f"reading {name}", len(data), progress, bytes_=False) as count:
         for i, pair in enumerate(data.ids):
             try:
                 data[i]
@@ -382,7 +355,7 @@ def unpack(
     """
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():
-        raise DataError(f"the archive {archive} does not exist.")
+        raise DataError(f"the archive {archive} does not exist; check the name.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as t:
@@ -393,6 +366,8 @@ def unpack(
                 with reader() as source, open(path, "wb") as target:
                     shutil.copyfileobj(source, target)
             return _move_into(Path(t), folder)
+    except tarfile.ReadError as e:  # lists what every decompressor said
+        raise DataError(f"the archive {archive} is damaged or no archive (neither zip nor tar); fetch it again.") from e
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as e:
         raise DataError(f"the archive {archive} is damaged or no archive ({e}); fetch it again.") from e
     except OSError as e:

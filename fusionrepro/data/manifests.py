@@ -19,6 +19,7 @@ import yaml
 from fusionrepro import settings
 from fusionrepro.data.pairs import Pair, PairDataset, PairFiles, pair_files
 from fusionrepro.errors import DataError, InputError, unknown
+from fusionrepro.imaging.io import READ_SUFFIXES
 
 __all__ = ["File", "Layout", "Manifest", "Status", "datasets", "load_manifest", "load_dataset", "folder_dataset", "locate", "places", "status"]
 
@@ -380,10 +381,14 @@ def _sides(folder: Path) -> tuple[Path, Path] | None:
 def _plain(folder: Path, split: str, manifest: Manifest) -> list[PairFiles]:
     """`folder/split/{ir,vi}`, or `folder/{ir,vi}` for the default split of a set."""
     sides = _sides(folder / split) or (_sides(folder) if split == manifest.default_split else None)
-    if sides is None:
+    if sides is None or not any(_holds_images(side) for side in sides):  # a download that broke off leaves bare folders
         return []
     meta = {"dataset": manifest.name, "split": split, "note": ""}
     return [PairFiles(f.id, f.ir, f.vi, meta=meta) for f in pair_files(*sides)]
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(p.suffix.lower() in READ_SUFFIXES and not p.name.startswith(".") for p in folder.iterdir())
 
 
 def _absent(manifest: Manifest, split: str, data_root) -> str:

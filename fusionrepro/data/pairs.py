@@ -21,7 +21,7 @@ from torch import Tensor
 from .hashes import content_hash
 from ..errors import DataError, InputError
 from ..imaging.color import rgb_to_ycbcr
-from ..imaging.io import Image, list_images, read_image
+from ..imaging.io import Image, match_images, read_image
 
 # %% ../../nbs/data/00_pairs.ipynb #f6311522
 @dataclass
@@ -200,16 +200,6 @@ class PairDataset(Sequence):
         return digest.hexdigest()[:12]
 
 # %% ../../nbs/data/00_pairs.ipynb #f3540672
-def _by_stem(folder: Path) -> dict[str, Path]:
-    "Images of a folder by their stem; DataError for two files of one stem"
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        if path.stem in found:
-            both = f"{found[path.stem].name} and {path.name}"
-            raise DataError(f"{folder} holds both {both}; keep one of them.")
-        found[path.stem] = path
-    return found
-
 def _header_size(path: Path) -> tuple[int, int] | None:
     "Width and height from the header; None where reading the picture has to tell"
     try:
@@ -217,31 +207,23 @@ def _header_size(path: Path) -> tuple[int, int] | None:
     except Exception:  # an unreadable file is reported, in its own words, when it is read
         return None
 
-def _some(names: Iterable[str]) -> str:
-    "Up to three names"
-    names = sorted(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
 # %% ../../nbs/data/00_pairs.ipynb #64048480
 def pair_files(
     ir_dir: str | Path,  # folder of the first sources
     vi_dir: str | Path,  # folder of the second sources
     prefix: str = "",    # put before each id
 ) -> list[PairFiles]:    # sorted by id
-    "Match two folders by file stem; InputError or DataError when they do not match one to one"
-    ir_dir, vi_dir = Path(ir_dir), Path(vi_dir)
-    ir, vi = _by_stem(ir_dir), _by_stem(vi_dir)
-    for mine, others, folder in ((ir, vi, vi_dir), (vi, ir, ir_dir)):
-        if lonely := mine.keys() - others.keys():
-            names = _some(mine[s].name for s in lonely)
-            raise DataError(f"{folder} has no partner for {names}; partners have the same file name.")
-    for stem in ir:
-        sizes = _header_size(ir[stem]), _header_size(vi[stem])
+    "Match two folders by file stem; DataError when they do not match one to one"
+    try:
+        pairs = match_images(ir_dir, vi_dir)
+    except InputError as e:  # another place may have a complete copy of the data set
+        raise DataError(str(e)) from e
+    for paths in pairs.values():
+        sizes = [_header_size(p) for p in paths]
         if None not in sizes and sizes[0] != sizes[1]:
-            named = zip((ir[stem], vi[stem]), sizes, strict=True)
-            shown = " and ".join(f"{p} ({w}x{h})" for p, (w, h) in named)
+            shown = " and ".join(f"{p} ({w}x{h})" for p, (w, h) in zip(paths, sizes, strict=True))
             raise DataError(f"{shown} differ in size; a pair must be aligned pixel by pixel.")
-    return [PairFiles(prefix + stem, ir[stem], vi[stem]) for stem in sorted(ir)]
+    return [PairFiles(prefix + stem, ir, vi) for stem, (ir, vi) in pairs.items()]
 
 def pair_folders(
     ir_dir: str | Path,   # folder of the first sources

@@ -14,7 +14,7 @@ from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.files import atomic
 from fusionrepro.imaging.post import quantise
 
-__all__ = ["Image", "read_image", "write_image", "as_image", "list_images", "READ_SUFFIXES", "DEPTHS"]
+__all__ = ["Image", "read_image", "write_image", "as_image", "list_images", "images_by_stem", "match_images", "READ_SUFFIXES", "DEPTHS"]
 
 DEPTHS = {".png": (8, 16), ".tif": (8, 16, 32), ".tiff": (8, 16, 32), ".jpg": (8,), ".jpeg": (8,), ".bmp": (8,)}
 READ_SUFFIXES = (*DEPTHS, ".webp")
@@ -263,5 +263,25 @@ def list_images(folder: str | Path) -> list[Path]:
         raise InputError(f"{folder} is no folder; check the name.")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in READ_SUFFIXES and not p.name.startswith(".") and p.is_file())
     if not found:
-        raise InputError(f"{folder} holds no image ({', '.join(READ_SUFFIXES)}).")
+        raise InputError(f"{folder} holds no image ({', '.join(READ_SUFFIXES)}); give the folder where they lie.")
     return found
+
+
+def images_by_stem(folder: str | Path) -> dict[str, Path]:
+    """The images of a folder by their name before the suffix; InputError for two of one stem."""
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in found:
+            raise InputError(f"{folder} holds both {found[path.stem].name} and {path.name}; keep one of them.")
+        found[path.stem] = path
+    return found
+
+
+def match_images(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Path]]:
+    """Partners of two folders by stem, sorted; InputError for an image without a partner."""
+    mine, theirs = images_by_stem(first), images_by_stem(second)
+    for here, there, folder in ((mine, theirs, second), (theirs, mine, first)):
+        if alone := sorted(here[stem].name for stem in here.keys() - there.keys()):
+            more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+            raise InputError(f"{folder} has no partner for {', '.join(alone[:3])}{more}; partners have the same file name: rename, add or remove them.")
+    return {stem: (mine[stem], theirs[stem]) for stem in sorted(mine)}

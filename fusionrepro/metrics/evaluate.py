@@ -112,7 +112,7 @@ def metric(
     "The metric of that name; InputError with the nearest name otherwise"
     plain = {n.lower(): m for n, m in METRICS.items()}
     found = plain.get(str(name).strip().lower().replace("_", "-"))
-    if found is None: raise unknown("metric", str(name).strip(), plain)
+    if found is None: raise unknown("metric", str(name).strip(), METRICS)
     return found
 
 # %% ../../nbs/metrics/05_evaluate.ipynb #12391795
@@ -296,17 +296,18 @@ def _side_by_side(x, n):
     "Three channels (3n,1,H,W) as one wide image (n,1,H,3W), seams included, as VIFB reads them for SF"
     return x if len(x) == n else x.view(n, 3, *x.shape[-2:]).transpose(1, 2).flatten(2)[:, None]
 
-def _measure(
-    m: Metric,      # the column
-    rule: dict,     # its convention
-    images: tuple,  # fused, ir, vi: (n,1,H,W)
-) -> Tensor:        # (n,)
-    "One metric of a chunk; InputError when the images are too small for it"
-    real, side = METRICS[rule["metric"]], min(images[0].shape[-2:])
-    if side < real.minimum:
-        raise InputError(f"{m.name} needs images of at least {real.minimum} pixels a side, this one has {side}; "
-                         f"leave {m.name} out of metrics.")
-    return real(*images, **rule["options"])
+def _check_side(
+    rules: dict, # metric name -> its convention
+    side: int,   # pixels of the shorter side
+):
+    "InputError naming every metric for which the images are too small"
+    needed = {name: METRICS[rule["metric"]].minimum for name, rule in rules.items()}
+    small = [name for name, minimum in needed.items() if minimum > side]
+    if small:
+        names, least = ", ".join(small), max(needed[name] for name in small)
+        verb, them = ("needs", "it") if len(small) == 1 else ("need", "them")
+        raise InputError(f"{names} {verb} images of at least {least} pixels a side, this one has {side}; "
+                         f"leave {them} out of metrics.")
 
 # %% ../../nbs/metrics/05_evaluate.ipynb #0025112f
 @torch.no_grad()
@@ -321,7 +322,7 @@ def evaluate(
     bits: int | None = 8,                # depth that images are cut to first; None: as they are
 ) -> pd.DataFrame:                       # one row an image, one column a metric; conventions in `.attrs`
     "Measure fused images against their sources"
-    chosen = [metric(m) for m in (metrics or DEFAULT_METRICS)]
+    chosen = list(dict.fromkeys(metric(m) for m in (metrics or DEFAULT_METRICS)))
     rules = {m.name: convention(m.name, preset) for m in chosen}
     colour = globals()["preset"](preset).colour
     columns = {m.name: [] for m in chosen}
@@ -329,13 +330,14 @@ def evaluate(
     for images in _batches(fused, ir, vi, chunk):
         n = len(images[0])
         images = _prepare(images, bits, colour)
+        _check_side(rules, min(images[0].shape[-2:]))
         with sharing():
             for x, name in zip(images, ("fused", "ir", "vi"), strict=True):
                 prime(checked, x, name, result=True)
                 if bits == 8: prime(levels, x, result=(x * 255).round_())
             for m in chosen:
                 given = tuple(_side_by_side(x, n) for x in images) if m.joined else images
-                values = _measure(m, rules[m.name], given)
+                values = METRICS[rules[m.name]["metric"]](*given, **rules[m.name]["options"])
                 columns[m.name].append(values.view(n, -1).mean(1))  # under `channels`: the mean of three
     frame = pd.DataFrame({name: torch.cat(v).cpu().numpy() for name, v in columns.items()}, index=ids)
     frame.index.name = "id"

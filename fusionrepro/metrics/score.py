@@ -1,6 +1,6 @@
 """Scores of files and folders: tables, intervals, tests between methods, box plots."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from fusionrepro.errors import DataError, InputError
 from fusionrepro.files import atomic
-from fusionrepro.imaging.io import list_images, read_image
+from fusionrepro.imaging.io import images_by_stem, read_image
 from fusionrepro.metrics.evaluate import METRICS, Preset, evaluate, metric
+from fusionrepro.metrics.evaluate import preset as find_preset
+from fusionrepro.progress import counting
 
 _RESAMPLES = 10_000
 
@@ -105,15 +107,25 @@ def score(
         for files that cannot be read or do not fit together, unknown metrics and presets.
     """
     if metrics is not None:
-        metrics = [metric(name).name for name in metrics]  # unknown names before any reading
+        metrics = [metric(name).name for name in metrics]
+    find_preset(preset)  # unknown names before any reading
     triples = _triples(Path(fused), Path(ir), Path(vi))
-    rows = [
-        evaluate(*(_picture(p, device) for p in paths), metrics=metrics, preset=preset, ids=[name])
-        for name, paths in _bar(triples, progress)
-    ]
+    rows = []
+    with counting("scoring", len(triples), progress) as count:
+        for name, paths in triples.items():
+            rows.append(_row(name, paths, metrics, preset, device))
+            count()
     frame = pd.concat(rows)
     frame.attrs = rows[0].attrs
     return Scores(frame)
+
+
+def _row(name, paths, metrics, preset, device) -> pd.DataFrame:
+    images = [_picture(p, device) for p in paths]
+    try:
+        return evaluate(*images, metrics=metrics, preset=preset, ids=[name])
+    except InputError as e:  # says fused, ir or vi; a folder holds many of each
+        raise InputError(f"{paths[0]}: {e}") from e
 
 
 def _triples(fused: Path, ir: Path, vi: Path) -> dict[str, tuple[Path, Path, Path]]:
@@ -125,8 +137,8 @@ def _triples(fused: Path, ir: Path, vi: Path) -> dict[str, tuple[Path, Path, Pat
         return {fused.stem: (fused, ir, vi)}
     if not all(folders):
         raise InputError("give three files or three folders, not a mixture.")
-    sources = [_by_stem(folder) for folder in (ir, vi)]
-    images = _by_stem(fused)
+    sources = [images_by_stem(folder) for folder in (ir, vi)]
+    images = images_by_stem(fused)
     for folder, files in zip((ir, vi), sources, strict=True):
         missing = sorted(set(images) - set(files))
         if missing:
@@ -137,34 +149,9 @@ def _triples(fused: Path, ir: Path, vi: Path) -> dict[str, tuple[Path, Path, Pat
     return {name: (path, sources[0][name], sources[1][name]) for name, path in images.items()}
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in list_images(folder):
-        if path.stem in files:
-            raise DataError(
-                f"{folder} holds both {files[path.stem].name} and {path.name}; keep one."
-            )
-        files[path.stem] = path
-    return files
-
-
 def _picture(path: Path, device: str) -> Tensor:
     x = torch.from_numpy(np.asarray(read_image(path).pixels)).to(device)
     return x[None, None] if x.ndim == 2 else x.permute(2, 0, 1)[None]
-
-
-def _bar(triples: dict, show: bool) -> Iterator:
-    from rich.console import Console
-    from rich.progress import track
-
-    items = triples.items()
-    return track(
-        items,
-        "Scoring",
-        len(items),
-        console=Console(stderr=True),
-        disable=not show or len(items) < 2,
-    )
 
 
 # ---------------------------------------------------------------- statistics
@@ -290,6 +277,8 @@ def box_plot(scores: dict[str, Scores], path: str | Path | None = None):
         axis.remove()
     figure.suptitle(f"conventions: {next(iter(scores.values())).preset}", fontsize=9)
     if path is not None:
+        if Path(path).suffix.lower().lstrip(".") not in figure.canvas.get_supported_filetypes():
+            raise InputError(f"cannot draw {path}: unknown suffix '{Path(path).suffix}'; use .png, .pdf or .svg.")
         with atomic(path) as t:
             figure.savefig(t, dpi=120)
     return figure

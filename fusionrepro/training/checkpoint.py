@@ -48,7 +48,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"there is no weight file {path}.")
+        raise CheckpointError(f"there is no weight file {path}; check the name.")
     try:
         with safe_open(path, framework="pt") as f:
             header = f.metadata() or {}

@@ -73,7 +73,7 @@ def default_weights(name: str) -> Path:
         if path.is_file():
             _check_card(path)
             return path
-    raise CheckpointError(f"{name} has no trained weights yet: train with `fusionrepro train {name}`, or load it with weights=None.")
+    raise CheckpointError(f"{name} has no trained weights yet: train with `fusionrepro train {name}`, or take it untrained (weights=None, `--weights none`).")
 
 
 def card(name: str) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _from_authors(row: Method, path: Path, content: Any, options: dict[str, Any]
         try:
             state = row.read_authors(state)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, FusionReproError) as e:
-            raise CheckpointError(f"{path} is no public checkpoint of '{row.name}' ({e}): give the file of this method.") from e
+            raise CheckpointError(f"{path} is no public checkpoint of '{row.name}' ({str(e).rstrip('.')}): give a file of this model.") from e
     load_module(module, _full(state), f"{path} for '{row.name}'", "it belongs to another model or to other options.")
     return module
 
@@ -200,15 +200,16 @@ def _full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> Any:
     """The content of a PyTorch file that holds data only; anything that would run code is refused."""
     if not path.is_file():
-        raise CheckpointError(f"there is no weight file {path}.")
+        raise CheckpointError(f"there is no weight file {path}; check the name.")
+    if not path.stat().st_size:
+        raise CheckpointError(f"{path} is empty (0 bytes); get the file again.")
     try:
         with warnings.catch_warnings(action="ignore"):  # about the pickle protocol, of no use to a user
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # a broken file raises nearly every class there is
-        reason = str(e).strip().splitlines()[0][:160] if str(e).strip() else type(e).__name__
+    except Exception as e:  # a broken file raises nearly every class there is; torch's words suggest to run its code
         raise CheckpointError(
-            f"{path} cannot be read as plain tensors; it is damaged, or a pickle that would have to run code, which is never done "
-            f"({reason}): export its state dict to safetensors first."
+            f"{path} cannot be read as plain tensors: it is damaged, no weight file, or a pickle that would have to run code, which is "
+            "never done; get it again, or export its state dict to safetensors."
         ) from e
 
 
