@@ -331,6 +331,7 @@ class A2RNet(FusionModel):
         levels = (width, 4 * width) if unet else (width, width)
         self.drms = nn.ModuleList(DRM(c, **module) for c in levels) if drm else nn.ModuleList()
         self.head = nn.Conv2d(width, 1, 3, padding=1)
+        if not unet: self.calm()
 
     def build_unet(self, width: int, dropout: float) -> None:
         "Encoder, decoder and the steps up"
@@ -342,6 +343,12 @@ class A2RNet(FusionModel):
     def build_chain(self, width: int) -> None:
         "The convolutions between the DRMs of ablation M1"
         self.enter, self.between = nn.Conv2d(2, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+
+    @torch.no_grad()
+    def calm(self) -> None:
+        "Start the DRMs of the chain small: ten blocks in a row would saturate the sigmoid, which then learns nothing"
+        for drm in self.drms:
+            for p in drm.last.parameters(): p.mul_(0.1)
 
     def fuse(self,
         ir: Tensor,  # (N,1,H,W), sides multiples of 16
