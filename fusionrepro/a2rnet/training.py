@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .attack import attack, label_objective
+from .attack import attack
 from .losses import common_loss, fusion_loss
 from .model import A2RNet
 from .pseudo_label import LabelNet, label_loss, pseudo_label
