@@ -6,7 +6,6 @@
 __all__ = ['fusion_loss', 'anti_attack_loss', 'common_loss']
 
 # %% ../../nbs/a2rnet/03_losses.ipynb #4d5a6603
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -57,7 +57,7 @@ def picture(path: Path) -> None:
         fused = [to_picture(model(p.ir[None], p.vi[None]), model.post)[0] for p in pairs]
     sheet = contact_sheet(pairs, fused)
     with atomic(path) as temporary:
-        sheet.save(temporary, quality=82)
+        sheet.savefig(temporary, dpi=88, bbox_inches="tight", pil_kwargs={"quality": 84})
 
 
 def main() -> None:
