@@ -1,4 +1,15 @@
-"""Five image-fusion papers as runnable notebooks. Start with `fusionrepro.load` and `fusionrepro.fuse`."""
+"""Five image-fusion papers as runnable notebooks: every figure and table beside the paper's own number
+
+Modules:
+
+- `fusionrepro.bench.models`: `fusionrepro bench models`: parameters, arithmetic, time and memory of fusion models.
+- `fusionrepro.bench.published`: A2RNet as its authors' program runs it, step by step and unfused: the yardstick for our own network.
+- `fusionrepro.data.build_manifests`: Maintainer's tool: write the file lists of the manifests from a folder with the data sets.
+- `fusionrepro.data.download`: Fetching data sets and checking what is on disk.
+- `fusionrepro.data.manifests`: Data sets by name: what they are, where they lie, and what to do when they are not there.
+- `fusionrepro.reproduction.job`: One notebook, executed by papermill in a process of its own: `python -m fusionrepro.reproduction.job JOB.json`.
+- `fusionrepro.reproduction.run`: One run of a reproduction notebook: its recipe, its folder, and everything that it records.
+- `fusionrepro.reproduction.ship`: Maintainer's tool: make the network of a run the one that comes with the package."""
 
 __version__ = "0.1.0"
 
