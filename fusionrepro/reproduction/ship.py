@@ -1,7 +1,7 @@
 """Maintainer's tool: make the network of a run the one that comes with the package.
 
-`python -m fusionrepro.reproduction.ship RUN_FOLDER` writes `fusionrepro/weights/<paper>.safetensors` and its model card. Every number of
-the card is measured: the attacked ones by the run, the clean ones here, on the very file that ships.
+`python -m fusionrepro.reproduction.ship RUN_FOLDER [PAIRS]` writes `fusionrepro/weights/<paper>.safetensors` and its model card. Every number of
+the card is measured: the attacked ones by the run, the clean ones here, on the very file that ships and on PAIRS pairs a set (default: the run's).
 """
 
 import json
@@ -25,7 +25,7 @@ from fusionrepro.training import store
 _CLEAN = ("EN", "SD", "SF", "MI", "PSNR", "CC", "SCD", "SSIM", "VIF", "Qabf")
 
 
-def ship(run_folder: Path) -> Path:
+def ship(run_folder: Path, pairs: int = 0) -> Path:
     """Publish the main network of a run with its card; gives the weight file."""
     run = json.loads((run_folder / "run.json").read_text(encoding="utf-8"))
     slug, recipe = run["paper"], read_recipe(str(run_folder / "run.json"))
@@ -38,7 +38,7 @@ def ship(run_folder: Path) -> Path:
     folder = settings.root() / "fusionrepro" / "weights"
     path = store.publish(slug, trained.module, {"options": options}, folder)
     card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    facts = _provenance(run) | {"metrics": _clean(slug, path, run), "under_attack": _attacked(run_folder, METHODS[slug].title)}
+    facts = _provenance(run) | {"metrics": _clean(slug, path, run, pairs), "under_attack": _attacked(run_folder, METHODS[slug].title)}
     write_text(path.with_suffix(".json"), json.dumps(card | facts, indent=1, ensure_ascii=False) + "\n")
     return path
 
@@ -62,11 +62,11 @@ def _provenance(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _clean(slug: str, weights: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
+def _clean(slug: str, weights: Path, run: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     """The shipped file on the run's clean test sets at their own size, correct formulas."""
     model, rows = store.load(slug, weights), []
     for name in run["tests"]["sets"]:
-        pairs = load_dataset(name, limit=run["tests"]["pairs"])
+        pairs = load_dataset(name, limit=limit or run["tests"]["pairs"])
         found = measure(model, pairs, metrics=_CLEAN, preset="default")
         rows.append({"data": name, "pairs": len(pairs), "preset": "default", "post": model.post, **found.mean()})
     return rows
@@ -82,6 +82,6 @@ def _attacked(run_folder: Path, title: str) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m fusionrepro.reproduction.ship RUN_FOLDER")
-    print(ship(Path(sys.argv[1]).resolve()))
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python -m fusionrepro.reproduction.ship RUN_FOLDER [PAIRS]")
+    print(ship(Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) == 3 else 0))
