@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,12 @@ def _obstacle(path: Path, e: OSError) -> str:
     if blocked := next((p for p in path.parents if p.is_file()), None):
         return f"{blocked} is a file, not a folder; choose another place"
     return f"{e.strerror}; change the permissions or choose another place"
+
+
+def os_error(e: Exception) -> OSError:
+    """The system's error behind one of a Rust library, which has its number in the text only; `atomic` knows what to say about it."""
+    number = re.search(r"os error (\d+)", str(e))
+    return OSError(int(number[1]) if number else errno.EIO, str(e))
 
 
 def write_text(path: str | Path, text: str) -> Path:

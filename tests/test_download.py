@@ -301,7 +301,7 @@ def test_mirror_must_be_an_address(mirror, monkeypatch):
 
 def test_too_little_space_is_told_before_the_first_byte(server, mirror, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda p: type("Usage", (), {"free": 100})())
-    with pytest.raises(DownloadError, match="only 0 MiB are free"):
+    with pytest.raises(DownloadError, match="only 0.0 MiB are free"):
         get("mine", progress=False)
     assert not server.requests
 

@@ -253,6 +253,17 @@ def test_places_that_cannot_be_written(tmp_path, name, words):
     assert (tmp_path / "file.png").read_bytes() == b"mine" and not list((tmp_path / "folder.png").iterdir())
 
 
+def test_full_disk_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise RuntimeError("Failed to encode the png image. No space left on device (os error 28)")
+
+    monkeypatch.setattr("kornia_rs.io.write_image_png_u16", full)
+    deep = (grey() * 257).astype(np.uint16)
+    with pytest.raises(FusionReproError, match=r"deep\.png: the disk is full"):
+        fuse(deep, deep, "average", out=tmp_path / "deep.png")
+    assert not list(tmp_path.iterdir())
+
+
 def test_folders_that_do_not_fit(folders):
     ir, vi, out = folders
     (ir / "c.bmp").rename(ir / "d.bmp")

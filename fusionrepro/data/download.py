@@ -270,7 +270,7 @@ def _check_space(target: Path, needed: int) -> None:
     existing = next(p for p in (target, *target.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
-        raise DownloadError(f"{target} needs about {needed >> 20} MiB, but only {free >> 20} MiB are free; free some space or set cache_path.")
+        raise DownloadError(f"{target} needs about {needed / 2**20:.1f} MiB, but only {free / 2**20:.1f} MiB are free; free some space or set cache_path.")
 
 
 def _fetch_all(todo: list[File], folder: Path, count: Callable[[int], None], wait: float) -> None:

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from fusionrepro.errors import FusionReproError, InputError
-from fusionrepro.files import atomic
+from fusionrepro.files import atomic, os_error
 from fusionrepro.imaging.post import quantise
 
 __all__ = ["Image", "read_image", "write_image", "as_image", "list_images", "images_by_stem", "match_images", "READ_SUFFIXES", "DEPTHS"]
@@ -249,8 +249,8 @@ def _encode(path: Path, suffix: str, samples: np.ndarray, quality: int) -> None:
         mode = {1: "mono", 3: "rgb", 4: "rgba"}[channels]
         try:
             kornia_rs.io.write_image_png_u16(str(path), np.ascontiguousarray(samples).reshape(*samples.shape[:2], channels), mode)
-        except Exception as e:  # its errors carry no error number
-            raise FusionReproError(f"cannot write {path}: {_sentence(e)}.") from e
+        except Exception as e:
+            raise os_error(e) from e
     else:
         options = {"quality": quality, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
         Pillow.fromarray(samples).save(path, **options)

@@ -106,6 +106,7 @@ _METRICS = (
 METRICS = {m.name: m for m in _METRICS}
 DEFAULT_METRICS = ("EN", "SD", "SF", "AG", "MI", "PSNR", "CC", "SCD", "SSIM", "VIF", "Qabf")
 
+# %% ../../nbs/metrics/05_evaluate.ipynb #dda13442
 def metric(
     name: str, # in any case; `_` counts as `-`
 ) -> Metric:

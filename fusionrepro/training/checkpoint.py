@@ -1,8 +1,6 @@
 """Checkpoints: any nested state in one safetensors file, written atomically, read without unpickling."""
 
-import errno
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fusionrepro.errors import CheckpointError
-from fusionrepro.files import atomic
+from fusionrepro.files import atomic, os_error
 
 FORMAT = "fusionrepro-1"
 
@@ -32,9 +30,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[
         try:
             save_file(plain, temporary, metadata=header)
         except SafetensorError as e:
-            # The system's error number stands in the text only; `atomic` knows what to say about it.
-            number = re.search(r"os error (\d+)", str(e))
-            raise OSError(int(number[1]) if number else errno.EIO, str(e)) from e
+            raise os_error(e) from e
     return Path(path)
 
 
