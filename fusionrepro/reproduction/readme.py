@@ -29,6 +29,8 @@ def _weights_section() -> str:
     lines = ["## Shipped weights", ""]
     for path in sorted((settings.root() / "fusionrepro" / "weights").glob("*.json")):
         card = json.loads(path.read_text(encoding="utf-8"))
+        if "metrics" not in card:  # published, but not measured yet
+            continue
         lines += [f"**{card['title']}** ({card['bytes'] / 1e6:.1f} MB): {card['data']}; {card['training']}. {card['comparability']}", ""]
         lines += ["Clean pairs at their own size, correct formulas:", "", *_table(card["metrics"], list(card["metrics"][0]))]
         attacked = [c for c in card["under_attack"][0] if c not in ("note", "rounding")]
