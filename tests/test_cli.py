@@ -176,7 +176,8 @@ def test_train_gives_weights_that_load(call, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_ctrl_c_is_one_line(tmp_path):
     code = "from fusionrepro import cli\nfrom fusionrepro.reproduction import ledger\nimport time\nledger.as_rows = lambda: (print('ready', flush=True), time.sleep(60))\ncli.main()"
-    process = subprocess.Popen([sys.executable, "-c", code, "ledger"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code, "ledger"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # a background job ignores it
     assert process.stdout.readline().strip() == "ready"
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)

@@ -60,6 +60,7 @@ def draw_training(ax: Axes) -> None:
     box(ax, 3.9, 1.5, 1.7, 1, "network $\\mathcal{N}$", COOL)
     box(ax, 8.15, 1.5, 1.35, 0.8, "$\\mathcal{L}_a$ (Eq. 7)\nAdam", GREEN)
 
+# %% ../../nbs/a2rnet/06_diagram.ipynb #06931bbf
 def draw_network(ax: Axes) -> None:
     "(c) The U-Net"
     panel(ax, "(c) network as released (dashed: drawn on the skips only)", 18.4, 6.2)

@@ -296,8 +296,44 @@ def resolve_options(
     if options["kernel_order"] < 1: raise InputError("kernel_order must be at least 1.")
     return options
 
+# %% ../../nbs/a2rnet/01_model.ipynb #a94c2084
+class Pipeline(FusionModel):
+    "The U-Net with its refined skips, or the chain of refinement modules that stands in for it"
+    def build_unet(self, width: int, dropout: float) -> None:
+        "Encoder, decoder and the steps up"
+        c = [width * 2**i for i in range(5)]
+        self.encoder = nn.ModuleList(ConvBlock(a, b, dropout) for a, b in zip([2, *c], c, strict=False))
+        self.ups = nn.ModuleList(Up(b) for b in c[:0:-1])
+        self.decoder = nn.ModuleList(ConvBlock(2 * a, a, dropout) for a in c[-2::-1])
+
+    def build_chain(self, width: int) -> None:
+        "The convolutions between the DRMs of ablation M1"
+        self.enter, self.between = nn.Conv2d(2, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+
+    @torch.no_grad()
+    def calm(self) -> None:
+        "Start the DRMs of the chain small: ten blocks in a row would saturate the sigmoid, which then learns nothing"
+        for drm in self.drms:
+            for p in drm.last.parameters(): p.mul_(0.1)
+
+    def run_unet(self, x: Tensor) -> Tensor:
+        "Encoder with refinement, decoder"
+        skips = []
+        for level, block in enumerate(self.encoder):
+            x = block(x if level == 0 else F.max_pool2d(x, 2))
+            refined = self.drms[level // 2](x) if level in (0, 2) and self.drms else x
+            skips.append(refined)
+            if self.inline: x = refined
+        x = skips.pop()
+        for up, block in zip(self.ups, self.decoder, strict=True): x = block(up(x, skips.pop()))
+        return x
+
+    def run_chain(self, x: Tensor) -> Tensor:
+        "Ablation M1"
+        return self.drms[1](self.between(self.drms[0](self.enter(x))))
+
 # %% ../../nbs/a2rnet/01_model.ipynb #85c54037
-class A2RNet(FusionModel):
+class A2RNet(Pipeline):
     "Adversarial attack resilient network (Li et al., AAAI 2025)"
     name, multiple, minimum = "a2rnet", 16, 16
 
@@ -333,23 +369,6 @@ class A2RNet(FusionModel):
         self.head = nn.Conv2d(width, 1, 3, padding=1)
         if not unet: self.calm()
 
-    def build_unet(self, width: int, dropout: float) -> None:
-        "Encoder, decoder and the steps up"
-        c = [width * 2**i for i in range(5)]
-        self.encoder = nn.ModuleList(ConvBlock(a, b, dropout) for a, b in zip([2, *c], c, strict=False))
-        self.ups = nn.ModuleList(Up(b) for b in c[:0:-1])
-        self.decoder = nn.ModuleList(ConvBlock(2 * a, a, dropout) for a in c[-2::-1])
-
-    def build_chain(self, width: int) -> None:
-        "The convolutions between the DRMs of ablation M1"
-        self.enter, self.between = nn.Conv2d(2, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
-
-    @torch.no_grad()
-    def calm(self) -> None:
-        "Start the DRMs of the chain small: ten blocks in a row would saturate the sigmoid, which then learns nothing"
-        for drm in self.drms:
-            for p in drm.last.parameters(): p.mul_(0.1)
-
     def fuse(self,
         ir: Tensor,  # (N,1,H,W), sides multiples of 16
         vi: Tensor,  # (N,1,H,W)
@@ -358,22 +377,6 @@ class A2RNet(FusionModel):
         x = torch.cat([vi, ir], 1).contiguous(memory_format=torch.channels_last)
         x = self.run_unet(x) if self.unet else self.run_chain(x)
         return torch.sigmoid(wide(self.head(x))).contiguous()
-
-    def run_unet(self, x: Tensor) -> Tensor:
-        "Encoder with refinement, decoder"
-        skips = []
-        for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else F.max_pool2d(x, 2))
-            refined = self.drms[level // 2](x) if level in (0, 2) and self.drms else x
-            skips.append(refined)
-            if self.inline: x = refined
-        x = skips.pop()
-        for up, block in zip(self.ups, self.decoder, strict=True): x = block(up(x, skips.pop()))
-        return x
-
-    def run_chain(self, x: Tensor) -> Tensor:
-        "Ablation M1"
-        return self.drms[1](self.between(self.drms[0](self.enter(x))))
 
 # %% ../../nbs/a2rnet/01_model.ipynb #8e332395
 AUTHORS_BLOCKS = ({f"C{i + 1}.layer": f"encoder.{i}.convs" for i in range(5)}
