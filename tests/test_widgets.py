@@ -98,6 +98,7 @@ def test_a_real_slider_changes_the_picture_and_the_table(lab, chromium, tmp_path
     page.set_default_timeout(120_000)
     page.goto(lab)
     page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.get_by_text("| Idle").wait_for()  # what is run before the kernel is ready is lost
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     image, table = page.locator("img.widget-image").first, page.locator(".widget-html table")
