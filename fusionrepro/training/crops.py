@@ -46,6 +46,14 @@ def cut(planes: dict[str, tuple[Tensor, int]], crop: int, flips: str, generator:
     planes = {k: v.flip(axes) if axes else v for k, v in planes.items()}
     return {k: (v.transpose(-1, -2) if turn else v).contiguous() for k, v in planes.items()}
 
+# %% ../../nbs/training/02_crops.ipynb #05341ad9
+_TRIES = 8  # draws until a dull crop is taken all the same: a picture may have no other
+
+def contrast(x: Tensor) -> float:
+    "(P90 - P10) / P90 of the values; 0 for black"
+    low, high = torch.quantile(x.flatten().float(), x.new_tensor([0.1, 0.9], dtype=torch.float32)).tolist()
+    return (high - low) / high if high > 0 else 0.0
+
 # %% ../../nbs/training/02_crops.ipynb #fbdda91f
 def both(pair: Pair) -> dict[str, Tensor]:
     "The two sources"
@@ -60,12 +68,15 @@ class PairCrops:
         seed: int,                 # the recipe's
         flips: str = "",           # of `h`, `v`, `t`: mirror left-right, up-down, swap the axes, each with chance 1/2
         repeat: int = 1,           # samples of each pair an epoch
+        contrast: float = 0.0,     # least contrast of a sample in every plane of values, see `contrast`; 0: any
         planes: Callable[[Pair], dict[str, Tensor]] = both,  # what a sample holds, (C,H,W) each, all of one size
         memory: int = 2 << 30,     # bytes of packed pairs to keep; the others are read each time
     ):
         if set(flips) - set("hvt"): raise InputError(f"flips may hold the letters h, v and t, not '{flips}'.")
         if crop < 0 or repeat < 1: raise InputError(f"crop must be 0 or more and repeat 1 or more, not {crop} and {repeat}.")
+        if not 0 <= contrast < 1: raise InputError(f"contrast must be at least 0 and below 1, not {contrast}.")
         self.pairs, self.crop, self.seed, self.flips, self.repeat, self.planes = pairs, crop, seed, flips, repeat, planes
+        self.contrast = contrast
         self.kept, self.left = {}, memory
 
     def __len__(self) -> int: return len(self.pairs) * self.repeat
@@ -86,4 +97,8 @@ class PairCrops:
     ) -> dict[str, Tensor]:  # planes (C,crop,crop)
         "The sample of this epoch and index"
         generator = torch.Generator().manual_seed(mix(self.seed, "crop", epoch, index))
-        return cut(self._packed(index % len(self.pairs)), self.crop, self.flips, generator)
+        planes = self._packed(index % len(self.pairs))
+        for _ in range(_TRIES):
+            sample = cut(planes, self.crop, self.flips, generator)
+            if not self.contrast or min(contrast(v) for v in sample.values() if v.is_floating_point()) >= self.contrast: break
+        return sample
