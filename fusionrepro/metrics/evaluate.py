@@ -245,8 +245,10 @@ def convention(
     p, m = preset(conventions), metric(name)
     use = p.use(m.name)
     real = metric(use.metric) if use.metric else m
-    return dict(metric=real.name, preset=p.name, options=real.options | use.options, colour=p.colour,
-                known=m.name in p.uses or p.name == "default", slip=use.slip, better=real.arrow, unit=real.unit)
+    options = real.options | use.options
+    unit = "nat" if real.unit == "bit" and options.get("base") == math.e else real.unit
+    return dict(metric=real.name, preset=p.name, options=options, colour=p.colour,
+                known=m.name in p.uses or p.name == "default", slip=use.slip, better=real.arrow, unit=unit)
 
 # %% ../../nbs/metrics/05_evaluate.ipynb #b7974d02
 def _batches(fused, ir, vi, chunk):

@@ -13,7 +13,7 @@ from torch import Tensor
 from fusionrepro.errors import DataError, InputError
 from fusionrepro.files import atomic
 from fusionrepro.imaging.io import images_by_stem, read_image
-from fusionrepro.metrics.evaluate import METRICS, Preset, evaluate, metric
+from fusionrepro.metrics.evaluate import METRICS, Preset, convention, evaluate, metric
 from fusionrepro.metrics.evaluate import preset as find_preset
 from fusionrepro.progress import counting
 
@@ -269,7 +269,7 @@ def box_plot(scores: dict[str, Scores], path: str | Path | None = None):
             linewidth=0.8,
             legend=False,
         )
-        unit = METRICS[name].unit
+        unit = convention(name, next(iter(scores.values())).preset)["unit"]
         axis.set(title=f"{name} {METRICS[name].arrow}", xlabel=unit, ylabel="")
         if not any(scores):
             axis.set_yticks([])
