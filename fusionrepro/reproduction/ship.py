@@ -78,7 +78,7 @@ def _attacked(run_folder: Path, title: str) -> list[dict[str, Any]]:
     results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
     facts = next(a["facts"] for a in results["artifacts"] if a["id"].endswith("/fig4"))
     own = table[table["method"] == title].drop(columns="method")
-    return [row | facts | {"note": "; ".join(results["notes"])} for row in own.to_dict("records")]
+    return [row | facts | {"note": " ".join(results["notes"])} for row in own.to_dict("records")]
 
 
 if __name__ == "__main__":
