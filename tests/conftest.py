@@ -6,6 +6,8 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 matplotlib.use("Agg")
 ROOT = Path(__file__).resolve().parents[1]
 
