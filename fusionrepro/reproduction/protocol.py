@@ -9,10 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionrepro.data.pairs import Pair
+from fusionrepro.errors import CheckpointError
 from fusionrepro.imaging.color import luminance
 from fusionrepro.imaging.post import quantise, to_picture
 from fusionrepro.metrics import evaluate
 from fusionrepro.nn.fusion import FusionModel
+from fusionrepro.registry import METHODS
+from fusionrepro.training.store import default_weights, load
 
 # A disturbance takes the model and a clean batch and gives what the model will see instead.
 Disturb = Callable[[FusionModel, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -29,6 +32,25 @@ class Measured:
     def mean(self) -> pd.Series:
         """The mean of every metric over the pairs."""
         return self.frame.drop(columns="id").mean()
+
+
+def rivals(own: str, trained: bool = True) -> dict[str, FusionModel]:
+    """Every other method of the registry that can run here, by its title.
+
+    Beside the methods that need no weights these are, if `trained`, those whose weights lie on this machine. Nothing is fetched; a smoke
+    run leaves them out, so that it gives the same rows everywhere.
+    """
+    found = {}
+    for row in METHODS.values():
+        if row.name == own or (row.trained and not trained):
+            continue
+        try:
+            if row.trained:
+                default_weights(row.name)
+            found[row.title] = load(row.name)
+        except CheckpointError:
+            continue
+    return found
 
 
 def shrink(pair: Pair, long_side: int) -> Pair:

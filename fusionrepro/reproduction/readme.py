@@ -33,6 +33,8 @@ def _weights_section() -> str:
             continue
         lines += [f"**{card['title']}** ({card['bytes'] / 1e6:.1f} MB): {card['data']}; {card['training']}. {card['comparability']}", ""]
         lines += ["Clean pairs at their own size, correct formulas:", "", *_table(card["metrics"], list(card["metrics"][0]))]
+        if not card["under_attack"]:
+            continue
         attacked = [c for c in card["under_attack"][0] if c not in ("note", "rounding")]
         lines += [f"Clean and under PGD, in the paper's convention. {card['under_attack'][0]['note']}", "", *_table(card["under_attack"], attacked)]
     return "\n".join(lines)

@@ -38,12 +38,12 @@ def ship(run_folder: Path, pairs: int = 0) -> Path:
     folder = settings.root() / "fusionrepro" / "weights"
     path = store.publish(slug, trained.module, {"options": options}, folder)
     card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    facts = _provenance(run) | {"metrics": _clean(slug, path, run, pairs), "under_attack": _attacked(run_folder, METHODS[slug].title)}
+    facts = _provenance(run, trained.fit.steps) | {"metrics": _clean(slug, path, run, pairs), "under_attack": _attacked(run_folder, METHODS[slug].title)}
     write_text(path.with_suffix(".json"), json.dumps(card | facts, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
-def _provenance(run: dict[str, Any]) -> dict[str, Any]:
+def _provenance(run: dict[str, Any], steps: int) -> dict[str, Any]:
     """Where the weights come from, for people and for programs."""
     recipe = run["recipe"]
     pairs = run["data"][f"{recipe['data']}/{recipe['split']}"]["pairs"]
@@ -51,7 +51,7 @@ def _provenance(run: dict[str, Any]) -> dict[str, Any]:
         "title": METHODS[run["paper"]].title,
         "reference": ledger.paper(run["paper"]).reference,
         "data": f"trained on {pairs} pairs of {recipe['data']} ({recipe['split']} split), crops of {recipe['crop']} pixels",
-        "training": f"{run['profile']} profile, {recipe['epochs']} epochs, batch {recipe['batch']}, seed {run['seed']}, on {run['device_name']} ({run['device']})",
+        "training": f"{run['profile']} profile, {steps} steps, batch {recipe['batch']}, seed {run['seed']}, on {run['device_name']} ({run['device']})",
         "comparability": f"A {run['profile']} run: far less training than published, so not comparable with the paper's numbers.",
         "profile": run["profile"],
         "recipe": recipe,
@@ -73,8 +73,10 @@ def _clean(slug: str, weights: Path, run: dict[str, Any], limit: int) -> list[di
 
 
 def _attacked(run_folder: Path, title: str) -> list[dict[str, Any]]:
-    """The run's own rows, clean and attacked, in the paper's convention."""
-    table = pd.read_csv(run_folder / "tables" / "fig4.csv")
+    """The run's own rows, clean and attacked, in the paper's convention; none for a paper that attacks nothing."""
+    path = run_folder / "tables" / "fig4.csv"
+    if not path.is_file() or "state" not in (table := pd.read_csv(path)):
+        return []
     results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
     facts = next(a["facts"] for a in results["artifacts"] if a["id"].endswith("/fig4"))
     own = table[table["method"] == title].drop(columns="method")
