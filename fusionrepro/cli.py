@@ -76,11 +76,58 @@ def score(
 
 
 @app.command()
-def models() -> None:
-    """List the fusion methods, and say which are trained."""
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="The whole catalogue as JSON, for programs.")] = False,
+    timed: Annotated[bool, typer.Option("--time", help="Measure one 640x480 pair of every method on this machine (minutes).")] = False,
+) -> None:
+    """List the fusion methods.
+
+    Size, operations, where the weights come from, and how close each is to what its authors published.
+    """
+    from dataclasses import asdict
+
+    from fusionrepro.baselines.catalogue import catalogue, times
     from fusionrepro.reproduction.tables import models_table
 
-    _show(models_table())
+    entries = catalogue(seconds=times() if timed else None)
+    if as_json:
+        typer.echo(json.dumps([asdict(e) for e in entries], indent=1, ensure_ascii=False))
+    else:
+        _show(models_table(entries))
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="METHOD", help="Methods of `fusionrepro models` whose authors published pictures.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every method with published pictures.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Keep what was reached in results/verified.csv.")] = False,
+    device: Device = "cpu",
+) -> None:
+    """Compare our pictures with published ones, pixel by pixel.
+
+    Weights and pictures of the authors are taken from FUSIONREPRO_ORACLES, the data root or the downloads, and fetched where they are absent.
+    """
+    from fusionrepro import settings
+    from fusionrepro.baselines import verify as ours
+
+    if not names and not everything:
+        raise InputError(f"say which methods, or --all: {', '.join(ours.verifiable())}.")
+    found, failed = [], []
+    for name in names or ours.verifiable():
+        try:
+            found.append(ours.verify(name, str(settings.device(device))))
+        except FusionReproError as e:
+            failed.append(name)
+            if len(names or ours.verifiable()) == 1:
+                raise
+            _say(f"{name}: {e}", 1)
+    _show([{**row, "psnr": f"{row['psnr']:.1f}"} for v in found for row in v.rows()])
+    for v in found:
+        typer.echo(str(v))
+    if record:
+        typer.echo(ours.record(found))
+    if failed or not all(v.ok for v in found if v.level):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -192,11 +239,12 @@ def bench_models(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Default: every method.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="128x128, 256x256 or 640x480; may be given several times. Default: all.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
+    precision: Annotated[str, typer.Option(help="Of the fusing times: 32 or bf16.")] = "32",
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
 ) -> None:
     """Measure the fusion methods.
 
-    Parameters, operations, seconds and memory, A2RNet beside the published network.
+    Parameters, operations, seconds and memory; a paper's network stands beside the program as published.
     """
     from dataclasses import asdict
 
@@ -205,7 +253,7 @@ def bench_models(
     from fusionrepro.bench import models as bench
 
     with Console(stderr=True).status("building the models") as line:
-        rows = [asdict(r) for r in bench.bench_models(names or (), size or tuple(bench.SIZES), repeats, line.update)]
+        rows = [asdict(r) for r in bench.bench_models(names or (), size or tuple(bench.SIZES), repeats, precision, line.update)]
     _show([{k: "" if v is None else v for k, v in row.items()} for row in rows])
     if out:
         import pandas as pd

@@ -12,7 +12,7 @@ from fusionrepro.a2rnet.attack import attack, settings_for
 from fusionrepro.a2rnet.model import ARB, A2RNet, read_authors
 from fusionrepro.a2rnet.pseudo_label import max_label
 from fusionrepro.bench import models as bench
-from fusionrepro.bench.published import Published, random_state, shapes
+from fusionrepro.bench.published.a2rnet import Published, random_state, shapes
 from fusionrepro.errors import CheckpointError, InputError
 
 
@@ -41,14 +41,14 @@ def test_same_output_and_gradients_as_published(both, size, n):
     ir, vi = scene(size, n=n)
     weights = torch.randn(n, 1, *size, generator=torch.Generator().manual_seed(5))
 
-    def run(model, swap, dtype):
+    def run(model, dtype):
         sources = [x.to(dtype).requires_grad_() for x in (ir, vi)]
-        fused = model.to(dtype)(*(sources[::-1] if swap else sources))
+        fused = model.to(dtype)(*sources)
         return fused, torch.stack(torch.autograd.grad((fused * weights.to(dtype)).sum(), sources))
 
     # Double first: rounding the weights back to single precision then gives the original ones.
     for dtype in (torch.float64, torch.float32):
-        (theirs, expected), (mine, found) = run(published, True, dtype), run(ours, False, dtype)
+        (theirs, expected), (mine, found) = run(published, dtype), run(ours, dtype)
         assert torch.allclose(theirs, mine, atol=1e-5)
         assert found.abs().max() > 1e-3, "a gradient that is zero would agree with anything"
         if dtype == torch.float64:
@@ -82,10 +82,10 @@ def test_training_mode_agrees_with_published_without_dropout(both):
     ours = A2RNet(dropout=0.0, arb_dropout=0.0).train()
     ours.load_state_dict(read_authors(dict(zip(published.names, published.tensors, strict=True))))
     ir, vi = scene()
-    assert torch.allclose(ours(ir, vi), published(vi, ir), atol=1e-5)
+    assert torch.allclose(ours(ir, vi), published(ir, vi), atol=1e-5)
     ours(ir, vi).square().mean().backward()
     published.zero_grad()
-    published(vi, ir).square().mean().backward()
+    published(ir, vi).square().mean().backward()
     theirs = read_authors({n: p.grad for n, p in zip(published.names, published.tensors, strict=True) if p.grad is not None})
     for name, p in ours.named_parameters():
         assert torch.allclose(p.grad, theirs[name], atol=1e-5 * max(1, theirs[name].abs().max().item())), name
@@ -128,13 +128,13 @@ def test_constant_pairs_stay_finite(both):
 
 
 def test_training_keeps_less_than_half_of_what_the_program_keeps():
-    theirs = bench.training_bytes(bench.build(bench.AS_PUBLISHED), (64, 64))
+    theirs = bench.training_bytes(bench.build("a2rnet as published"), (64, 64))
     mine = bench.training_bytes(bench.build("a2rnet"), (64, 64))
     assert mine < theirs / 2
 
 
 def test_bench_rows_and_ratios():
-    rows = bench._with_ratios(bench._rows({n: bench.build(n) for n in (bench.AS_PUBLISHED, "a2rnet")}, "128x128", 1, lambda t: None))
+    rows = bench._with_ratios(bench._rows({n: bench.build(n) for n in ("a2rnet as published", "a2rnet")}, "128x128", 1, lambda t: None))
     published, ours = rows
     assert published.parameters == ours.parameters == 3_572_497
     assert abs(published.gflop - 2 * 36.45 / 4) < 0.1  # 36.45 GMAC at 256x256

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusionrepro.bench.published import NEVER_CALLED, Published, random_state
+from fusionrepro.bench.published import program
 from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.registry import METHODS, method
 
-TRAINING_PIXELS = 256 * 256  # above, the published program's graphs do not fit a small machine (21.6 kB a pixel)
+TRAINING_PIXELS = 256 * 256  # above, the published programs' graphs do not fit a small machine (A2RNet: 21.6 kB a pixel)
 SIZES = {"128x128": (128, 128), "256x256": (256, 256), "640x480": (480, 640)}
-AS_PUBLISHED = "a2rnet as published"
+PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16}
+AS_PUBLISHED = " as published"  # follows the name of the model
 Fuse = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -40,43 +41,26 @@ class Row:
     cpu_seconds: float  # of all threads together, median
     seconds: float  # on the wall, median
     peak_mib: float  # memory that fusing one pair adds to a process
-    training_mib: float | None = None  # kept for the backward pass of one training step; None: nothing to train, or too large
+    step_seconds: float | None = None  # on the wall, forward and backward pass of one pair; None: nothing to train, or too large
+    training_mib: float | None = None  # kept for the backward pass of one training step; None as above
     cpu_ratio: float | None = None
     peak_ratio: float | None = None
     training_ratio: float | None = None
 
 
 def build(name: str) -> nn.Module:
-    """A model by its registry name, or the published A2RNet, called as (ir, vi) and in evaluation mode."""
-    if name == AS_PUBLISHED:
-        return _Swapped(Published(random_state()).eval()).eval()
-    if name == "a2rnet":
-        # The same weights as the published one: the comparison is about one function.
-        from fusionrepro.a2rnet.model import A2RNet, read_authors
-
-        model = A2RNet()
-        model.load_state_dict(read_authors(random_state()))
-        return model.eval()
-    return method(name).build().eval()
-
-
-class _Swapped(nn.Module):
-    """The published network with our order of arguments."""
-
-    def __init__(self, model: Published):
-        super().__init__()
-        self.model = model
-
-    def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        return self.model(vi, ir)
+    """A model in evaluation mode by its registry name, or by "NAME as published"; both have the same weights."""
+    own = name.removesuffix(AS_PUBLISHED)
+    pair = program(own)
+    if pair is None:
+        return method(own).build().eval()
+    ours, published = pair()
+    return ours if own == name else published
 
 
 def parameters(model: nn.Module) -> int:
-    """Parameters that take part in fusing; the published network builds two modules that do not."""
-    if isinstance(model, _Swapped):
-        pairs = zip(model.model.names, model.model.tensors, strict=True)
-        return sum(p.numel() for name, p in pairs if not name.startswith(NEVER_CALLED))
-    return sum(p.numel() for p in model.parameters())
+    """Parameters that take part in fusing; a published network may build modules that do not."""
+    return sum(p.numel() for p in model.parameters()) - getattr(model, "unused", 0)
 
 
 def pair(size: tuple[int, int], batch: int = 1) -> tuple[Tensor, Tensor]:
@@ -93,11 +77,11 @@ def gflop(model: Fuse, size: tuple[int, int]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def times(models: dict[str, Fuse], size: tuple[int, int], repeats: int = 3) -> dict[str, tuple[float, float]]:
+def times(models: dict[str, Fuse], size: tuple[int, int], repeats: int = 3, precision: str = "32") -> dict[str, tuple[float, float]]:
     """Median CPU seconds and wall seconds of each model, all of them in turns."""
     ir, vi = pair(size)
     spent = {name: [] for name in models}
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", PRECISIONS[precision], enabled=precision != "32"):
         for turn in range(repeats + 1):
             for name, model in models.items():
                 cpu, wall = time.process_time(), time.perf_counter()
@@ -105,6 +89,19 @@ def times(models: dict[str, Fuse], size: tuple[int, int], repeats: int = 3) -> d
                 if turn:  # the first turn warms up
                     spent[name].append((time.process_time() - cpu, time.perf_counter() - wall))
     return {k: tuple(statistics.median(x) for x in zip(*v, strict=True)) for k, v in spent.items()}
+
+
+def step_seconds(models: dict[str, nn.Module], size: tuple[int, int], repeats: int = 3) -> dict[str, float]:
+    """Median wall seconds of the forward and backward pass of one pair, all models in turns."""
+    ir, vi = pair(size)
+    spent = {name: [] for name in models}
+    for turn in range(repeats + 1):
+        for name, model in models.items():
+            start = time.perf_counter()
+            torch.autograd.grad(model(ir, vi).mean(), [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+            if turn:
+                spent[name].append(time.perf_counter() - start)
+    return {name: statistics.median(v) for name, v in spent.items()}
 
 
 def saved_bytes(run: Callable[[], Tensor], skip: Sequence[Tensor] = ()) -> int:
@@ -125,17 +122,16 @@ def saved_bytes(run: Callable[[], Tensor], skip: Sequence[Tensor] = ()) -> int:
 
 
 def training_bytes(model: nn.Module, size: tuple[int, int], batch: int = 1) -> int:
-    """Largest number of bytes kept at once in one adversarial training step.
+    """Largest number of bytes kept at once in one training step: a graph in training mode, then an attack's in evaluation mode.
 
-    The published program keeps the clean graph (training mode) while the attack builds its own (evaluation mode);
-    ours holds one graph at a time.
+    Published A2RNet holds both graphs at the same time, ours one after the other.
     """
     ir, vi = pair(size, batch)
     attacked = tuple(x.clone().requires_grad_() for x in (ir, vi))
     skip = list(model.parameters())
     clean = saved_bytes(lambda: model.train()(ir, vi), skip)
     attack = saved_bytes(lambda: model.eval()(*attacked), skip)
-    return clean + attack if isinstance(model, _Swapped) else max(clean, attack)
+    return clean + attack if getattr(model, "two_graphs", False) else max(clean, attack)
 
 
 def peak_bytes(name: str, size: tuple[int, int], threads: int = 0) -> int:
@@ -174,48 +170,53 @@ def bench_models(
     names: Sequence[str] = (),
     sizes: Sequence[str] = tuple(SIZES),
     repeats: int = 3,
+    precision: str = "32",
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
-    """Measure models by name (empty: all of the registry); "a2rnet" is joined by the published program.
+    """Measure models by name (empty: all of the registry), beside the published program of those that have one.
 
-    `progress` is told what is being measured.
+    `precision` is that of the fusing times: 32 or bf16. `progress` is told what is being measured.
 
     Raises
     ------
     InputError
-        for an unknown model or size.
+        for an unknown model, size or precision.
     """
     chosen = list(dict.fromkeys(names or METHODS))
     for name in chosen:
         method(name)
     if bad := [s for s in sizes if s not in SIZES]:
         raise InputError(f"unknown size '{bad[0]}': use {', '.join(SIZES)}.")
-    if "a2rnet" in chosen:
-        chosen.insert(chosen.index("a2rnet"), AS_PUBLISHED)
-    models = {name: build(name) for name in chosen}
-    return [row for size in sizes for row in _with_ratios(_rows(models, size, repeats, progress))]
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision '{precision}': use {', '.join(PRECISIONS)}.")
+    models = {}
+    for name in chosen:
+        if program(name):
+            models[name + AS_PUBLISHED] = build(name + AS_PUBLISHED)
+        models[name] = build(name)
+    return [row for size in sizes for row in _with_ratios(_rows(models, size, repeats, progress, precision))]
 
 
-def _rows(models: dict[str, nn.Module], size: str, repeats: int, progress: Callable[[str], None]) -> list[Row]:
+def _rows(models: dict[str, nn.Module], size: str, repeats: int, progress: Callable[[str], None], precision: str = "32") -> list[Row]:
     shape, rows = SIZES[size], []
     progress(f"time at {size}")
-    spent = times(models, shape, repeats)
+    spent = times(models, shape, repeats, precision)
+    trained = {n: m for n, m in models.items() if shape[0] * shape[1] <= TRAINING_PIXELS and any(p.requires_grad for p in m.parameters())}
+    steps = step_seconds(trained, shape, repeats)
     for name, model in models.items():
         progress(f"memory of {name} at {size}")
         row = partial(Row, name, size, parameters(model), gflop(model, shape), *spent[name])
-        trained = shape[0] * shape[1] <= TRAINING_PIXELS and any(p.requires_grad for p in model.parameters())
-        training = training_bytes(model, shape) / 2**20 if trained else None
-        rows.append(row(peak_bytes(name, shape) / 2**20, training))
+        training = training_bytes(model, shape) / 2**20 if name in trained else None
+        rows.append(row(peak_bytes(name, shape) / 2**20, steps.get(name), training))
     return rows
 
 
 def _with_ratios(rows: list[Row]) -> list[Row]:
-    base = next((r for r in rows if r.model == AS_PUBLISHED), None)
-    if base is None:
-        return rows
+    published = {r.model.removesuffix(AS_PUBLISHED): r for r in rows if r.model.endswith(AS_PUBLISHED)}
 
     def compared(r: Row) -> Row:
-        if r.model != "a2rnet":
+        base = published.get(r.model)
+        if base is None:
             return r
         share = lambda field: getattr(r, field) / getattr(base, field) if getattr(base, field) and getattr(r, field) else None
         ratios = dict(cpu_ratio=share("cpu_seconds"), peak_ratio=share("peak_mib"), training_ratio=share("training_mib"))

@@ -1,4 +1,4 @@
-"""A2RNet as its authors' program runs it, step by step and unfused: the yardstick for our own network.
+"""A2RNet as its authors' program runs it, step by step and unfused.
 
 Nothing here is meant to be fast. Every operation of the released network stands in its own line, on a
 dictionary of tensors that carry the public checkpoint's names, so that a reader can hold the two side by
@@ -15,7 +15,7 @@ _ENCODER = {"C1": (2, 16), "C2": (16, 32), "C3": (32, 64), "C4": (64, 128), "C5"
 _DECODER = {"C6": (256, 128), "C7": (128, 64), "C8": (64, 32), "C9": (32, 16)}
 _UP = {"U1": 256, "U2": 128, "U3": 64, "U4": 32}
 _DRM = {"C1_ESSA": (16, 32), "C2_ESSA": (32, 64), "C3_ESSA": (64, 128), "C4_ESSA": (128, 256)}
-NEVER_CALLED = ("C2_ESSA", "C4_ESSA")  # built by the public code, part of a checkpoint, never run
+_NEVER_CALLED = ("C2_ESSA", "C4_ESSA")  # built by the public code, part of a checkpoint, never run
 
 
 def _arb_shapes(prefix: str, d: int, feed: str) -> dict[str, tuple[int, ...]]:
@@ -55,7 +55,9 @@ def random_state(seed: int = 0) -> dict[str, Tensor]:
 
 
 class Published(nn.Module):
-    """The released network on a public state dict; called with (visible, infrared), as the public code is."""
+    """The released network on a public state dict; called as (infrared, visible), as ours is."""
+
+    two_graphs = True  # in training: the clean one (training mode) stays while the attack builds its own (evaluation mode)
 
     def __init__(self, state: dict[str, Tensor] | None = None):
         super().__init__()
@@ -63,8 +65,8 @@ class Published(nn.Module):
         self.names = list(state)
         self.tensors = nn.ParameterList([nn.Parameter(t.detach().clone()) for t in state.values()])
 
-    def forward(self, vi: Tensor, ir: Tensor) -> Tensor:
-        """(N,C,H,W) visible, only the first channel is used, and (N,1,H,W) infrared, to (N,1,H,W) fused."""
+    def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """(N,1,H,W) infrared and (N,C,H,W) visible, only the first channel is used, to (N,1,H,W) fused."""
         p = dict(zip(self.names, self.tensors, strict=True))
         r1 = self._drm(p, "C1_ESSA", self._block(p, "C1", torch.cat([vi[:, :1], ir], 1)))
         r2 = self._block(p, "C2", F.max_pool2d(r1, 2))
@@ -76,6 +78,11 @@ class Published(nn.Module):
             x = F.conv2d(x, p[f"{up}.Up.weight"], p[f"{up}.Up.bias"])
             x = self._block(p, block, torch.cat([x, skip], 1))
         return torch.sigmoid(F.conv2d(x, p["pred.weight"], p["pred.bias"], padding=1))
+
+    @property
+    def unused(self) -> int:
+        """Parameters of the modules that are never called."""
+        return sum(t.numel() for name, t in zip(self.names, self.tensors, strict=True) if name.startswith(_NEVER_CALLED))
 
     def _block(self, p: dict, name: str, x: Tensor) -> Tensor:
         for i in (0, 3):
@@ -113,3 +120,12 @@ class Published(nn.Module):
         q, k = F.normalize(q, dim=2), F.normalize(k, dim=1)
         kernel = q @ (k.transpose(1, 2) @ v) / math.sqrt(z.shape[1])
         return F.linear(v + kernel, p[f"{name}.ln.weight"], p[f"{name}.ln.bias"])
+
+
+def both() -> tuple[nn.Module, nn.Module]:
+    """Our network and the program, with the same random weights."""
+    from fusionrepro.a2rnet.model import A2RNet, read_authors
+
+    ours, state = A2RNet(), random_state()
+    ours.load_state_dict(read_authors(state))
+    return ours.eval(), Published(state).eval()

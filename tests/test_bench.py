@@ -1,0 +1,31 @@
+"""The yardsticks of `fusionrepro bench models` compute what ours compute."""
+
+import pytest
+import torch
+
+from fusionrepro.bench import models as bench
+from fusionrepro.errors import InputError
+
+
+@pytest.mark.parametrize("name", ["a2rnet", "smfnet", "daefuse", "nestfuse"])
+def test_ours_and_the_published_program_agree(name):
+    ours, published = bench.build(name), bench.build(name + bench.AS_PUBLISHED)
+    ir, vi = bench.pair((48, 80))
+    with torch.no_grad():
+        mine, theirs, swapped = ours(ir, vi), published(ir, vi), published(vi, ir)
+    assert theirs.std() > 1e-3, "a flat picture would agree with anything"
+    assert (mine - theirs).abs().max() < 1e-5 * max(1.0, theirs.abs().max().item())
+    if name != "nestfuse":  # its rule treats both sources alike
+        assert (theirs - swapped).abs().max() > 1e-6, "the order of the sources matters"
+
+
+def test_rows_carry_ratios_and_a_training_step():
+    published, ours = bench.bench_models(["a2rnet"], ["128x128"], repeats=1)
+    assert published.model == "a2rnet as published" and published.cpu_ratio is None
+    assert ours.cpu_ratio == pytest.approx(ours.cpu_seconds / published.cpu_seconds)
+    assert ours.step_seconds > ours.seconds and ours.training_ratio < 0.5
+
+
+def test_unknown_precision_names_the_known_ones():
+    with pytest.raises(InputError, match="use 32, bf16"):
+        bench.bench_models(["average"], ["128x128"], precision="8")
