@@ -74,6 +74,7 @@ class Paper:
     sets: dict[str, TestSet]  # by the paper's name
     evaluate: dict[str, tuple[str, ...]]  # profile -> our names of the test sets
     artifacts: dict[str, Artifact]
+    own: bool = False  # a study of this package: nothing is printed, nothing is trained
 
     @property
     def notebook(self) -> Path:
@@ -88,6 +89,8 @@ class Paper:
 
     def comparable_when(self, artifact: Artifact) -> str:
         """What makes a run of this artifact comparable, in words."""
+        if self.own:
+            return "never: no paper has it"
         if not artifact.values:
             return "never: the paper prints no numbers"
         sets = [self.sets[name] for name in artifact.data]
@@ -149,7 +152,7 @@ def _paper(slug: str, raw: dict) -> Paper:
     found = {name: _artifact(slug, name, values, sets) for name, values in raw["artifacts"].items()}
     evaluate = {profile: tuple(names) for profile, names in raw["evaluate"].items()}
     texts = {k: raw[k] for k in ("title", "subtitle", "reference", "tolerance")}
-    return Paper(slug, profiles=tuple(raw["profiles"]), sets=sets, evaluate=evaluate, artifacts=found, **texts)
+    return Paper(slug, profiles=tuple(raw["profiles"]), sets=sets, evaluate=evaluate, artifacts=found, own=raw.get("own", False), **texts)
 
 
 def _artifact(slug: str, name: str, raw: dict, sets: dict[str, TestSet]) -> Artifact:
@@ -180,7 +183,9 @@ def _one_of(where: str, what: str, value: str, known) -> None:
 
 @cache
 def paper_values(slug: str) -> dict[str, tuple[PaperValue, ...]]:
-    """Artifact id -> its printed cells, from results/paper/<slug>.csv."""
+    """Artifact id -> its printed cells, from results/paper/<slug>.csv; none for a study of our own."""
+    if paper(slug).own:
+        return {}
     path = settings.path("results_path") / "paper" / f"{slug}.csv"
     if not path.is_file():
         raise DataError(f"{path} with the printed numbers of {slug} is missing; restore it from the repository.")

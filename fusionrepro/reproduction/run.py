@@ -40,7 +40,8 @@ _VERSIONS = ("torch", "numpy", "scipy", "pandas", "scikit-image", "kornia", "lig
 
 def paper_recipe(slug: str, profile: str, **overrides: Any) -> Recipe:
     """The recipe of a paper in a profile, with the user's changes."""
-    ledger.paper(slug)
+    if ledger.paper(slug).own:
+        return recipe_for(Recipe, {name: {"paper": slug} for name in settings.profiles()}, profile, **overrides)
     try:
         training = import_module(f"fusionrepro.{slug}.training")
     except ModuleNotFoundError as e:
