@@ -61,7 +61,7 @@ def methods(monkeypatch):
     module.Tiny, module.Other, module.Plain, module.read_tiny = Tiny, Other, Plain, read_tiny
     monkeypatch.setitem(sys.modules, "tiny_methods", module)
     for name, builder, trained, reader in (("tiny", "Tiny", True, "tiny_methods:read_tiny"), ("other", "Other", True, ""), ("plain", "Plain", False, "")):
-        row = registry.Method(name, name, "learned", 2020, f"tiny_methods:{builder}", "-", "-", trained=trained, reader=reader)
+        row = registry.Method(name, name, "paper", 2020, f"tiny_methods:{builder}", "-", "-", trained=trained, reader=reader)
         monkeypatch.setitem(registry.METHODS, name, row)
 
 

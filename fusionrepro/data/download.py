@@ -28,7 +28,7 @@ from fusionrepro.data.manifests import HOST, File, Manifest, load_dataset, load_
 from fusionrepro.errors import DataError, DownloadError, FusionReproError, InputError
 from fusionrepro.progress import counting
 
-__all__ = ["Fetched", "Verified", "get", "verify", "terms", "unpack", "fetch_file"]
+__all__ = ["Fetched", "Verified", "get", "verify", "terms", "unpack", "fetch_file", "mirrored"]
 
 THREADS = 4
 ATTEMPTS = 4
@@ -190,7 +190,7 @@ def fetch_file(
     return path
 
 
-def _mirrored(url: str) -> str:
+def mirrored(url: str) -> str:
     """The address at the mirror of FUSIONREPRO_MIRROR, which serves the same paths as the host."""
     mirror = settings.get("mirror").rstrip("/")
     if mirror and not mirror.startswith(("http://", "https://")):
@@ -282,7 +282,7 @@ def _fetch_all(todo: list[File], folder: Path, count: Callable[[int], None], wai
         try:
             if (damaged := file.find(folder)) is not None:
                 damaged.unlink()
-            fetch_file(_mirrored(file.url), folder / file.saved_as, file.sha256, file.pixels, count, wait)
+            fetch_file(mirrored(file.url), folder / file.saved_as, file.sha256, file.pixels, count, wait)
         except DownloadError as e:
             failures.append(e)
             if isinstance(e, _Fatal):

@@ -24,6 +24,7 @@ from fusionrepro.imaging.io import READ_SUFFIXES
 __all__ = ["File", "Layout", "Manifest", "Status", "datasets", "load_manifest", "load_dataset", "folder_dataset", "locate", "places", "status"]
 
 HOST = "https://raw.githubusercontent.com"
+OTHER = ("baselines",)  # manifests beside those of data sets: see `published`
 ROLES = ("ir", "vi", "mask", "boxes", "boxes_infrared", "boxes_visible", "table")
 SIDES = (  # names of the two folders of a pair, lower case
     ("ir", "vi"), ("infrared", "visible"), ("ir", "vis"), ("ir", "visible"), ("thermal", "visible"), ("lwir", "visible"),
@@ -132,7 +133,7 @@ class Status:
 @cache
 def datasets() -> tuple[str, ...]:
     """The names of all data sets: the procedural ones first, then those with a manifest."""
-    return (*_procedural_names(), *sorted(p.stem for p in settings.path("manifests_path").glob("*.yaml")))
+    return (*_procedural_names(), *sorted(p.stem for p in settings.path("manifests_path").glob("*.yaml") if p.stem not in OTHER))
 
 
 def _procedural_names() -> tuple[str, ...]:
@@ -153,7 +154,7 @@ def load_manifest(name: str) -> Manifest:
     if name in _procedural_names():
         raise InputError(f"'{name}' is made by the program: there is nothing to fetch or to verify.")
     path = settings.path("manifests_path") / f"{name}.yaml"
-    if not re.fullmatch(r"[a-z0-9_]+", name) or not path.is_file():
+    if not re.fullmatch(r"[a-z0-9_]+", name) or name in OTHER or not path.is_file():
         raise unknown("data set", name, datasets())
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from fusionrepro import settings
-from fusionrepro.errors import CheckpointError, FusionReproError, InputError
+from fusionrepro.data.published import WeightSet, locate, obtain, published
+from fusionrepro.errors import CheckpointError, DataError, FusionReproError, InputError, unknown
 from fusionrepro.files import sha256 as file_sha256
 from fusionrepro.files import write_text
 from fusionrepro.registry import Method, method
+from fusionrepro.training import tf1
 from fusionrepro.training.checkpoint import load_module, load_tensors, save_tensors
 
 
@@ -32,8 +34,9 @@ def load(
     name
         a method of the registry, for example ``"a2rnet"``.
     weights
-        ``"default"``: the trained model of the user's store, else the one shipped with the package;
-        ``None``: untrained; a path: our safetensors, or the authors' public checkpoint.
+        ``"default"``: the trained model of the user's store, else the one shipped with the package, else the one that
+        the authors published; ``"published"`` or ``"published:SET"``: that one, fetched where it is not here;
+        ``None``: untrained; a path: our safetensors, the authors' public checkpoint, or a folder with their files.
     device
         cpu, cuda, cuda:N or auto.
     options
@@ -51,7 +54,11 @@ def load(
         return _ready(row.build(**options), chosen, "none")
     if weights is None:
         return _ready(row.build(**options), chosen, "untrained")
+    if (meant := _published_set(row, weights)) is not None:
+        return _ready(*_from_published(row, *meant, options, chosen))
     path = default_weights(name) if weights == "default" else Path(weights).expanduser()
+    if path.is_dir():
+        return _ready(*_from_folder(row, path, options, chosen))
     return _ready(_from_file(row, path, options), chosen, file_sha256(path))
 
 
@@ -66,14 +73,37 @@ def store_folder() -> Path:
 
 
 def default_weights(name: str) -> Path:
-    """The default weight file of a method; CheckpointError when there is none or it is not what its card says."""
+    """The default weight file of a method, looked for on this machine only.
+
+    Raises
+    ------
+    CheckpointError
+        when there is none or it is not what its card says.
+    """
+    if path := _own_weights(name):
+        _check_card(path)
+        return path
+    if not (row := method(name)).published:
+        mend = f"train with `fusionrepro train {name}`" if row.kind == "paper" else "give its authors' file (weights=PATH, `--weights PATH`)"
+        raise CheckpointError(f"{name} has no trained weights yet: {mend}, or take it untrained (weights=None, `--weights none`).")
+    files = published(name).weights[row.published[0]].files
+    if all(found := [_located(f) for f in files]):
+        return found[0]
+    raise CheckpointError(f"the published weights of {name} are not here: `fusionrepro verify {name}` or weights='published' fetches them from "
+                          f"github.com/{files[0].repository}, or name a folder that has them in FUSIONREPRO_ORACLES.")  # fmt: skip
+
+
+def _own_weights(name: str) -> Path | None:
+    """The weights of the user's store, else those that are shipped."""
     packaged = Path(str(package_files("fusionrepro"))) / "weights"
-    for folder in (store_folder(), packaged):
-        path = folder / f"{name}.safetensors"
-        if path.is_file():
-            _check_card(path)
-            return path
-    raise CheckpointError(f"{name} has no trained weights yet: train with `fusionrepro train {name}`, or take it untrained (weights=None, `--weights none`).")
+    return next((p for folder in (store_folder(), packaged) if (p := folder / f"{name}.safetensors").is_file()), None)
+
+
+def _located(file) -> Path | None:
+    try:
+        return locate(file)
+    except DataError as e:
+        raise CheckpointError(str(e)) from e
 
 
 def card(name: str) -> dict[str, Any]:
@@ -161,12 +191,59 @@ def weights_sha256(what: nn.Module | str | Path) -> str:
 
 def _from_file(row: Method, path: Path, options: dict[str, Any]) -> nn.Module:
     """A method with the weights of a file: one of ours if it says so, else the authors' or a plain state dict."""
+    if path.suffix == tf1.SUFFIX:
+        return _from_authors(row, path, tf1.read_checkpoint(path), options)
     if path.suffix != ".safetensors":
         return _from_authors(row, path, _read_torch(path), options)
     tensors, meta = load_tensors(path)
     if "model" in meta:
         return _from_ours(row, path, tensors, meta, options)
     return _from_authors(row, path, tensors, options)
+
+
+def _published_set(row: Method, weights: str | Path) -> tuple[WeightSet, Path | None] | None:
+    """The published weights that are meant, and the folder that must have them; None: a file is meant."""
+    word, _, which = str(weights).partition(":")
+    folder = None
+    if word == "default" and not (row.published and _own_weights(row.name) is None):
+        return None
+    if word not in ("default", "published"):
+        folder = Path(weights).expanduser()
+        if not (row.published and folder.is_dir()):
+            return None
+    if not row.published:
+        raise CheckpointError(f"the authors' weights of {row.name} are not among the published ones that can be had: give a file of them.")
+    if which and which not in row.published:
+        raise unknown(f"published weights of {row.name}", which, row.published)
+    return published(row.name).weights[which or row.published[0]], folder
+
+
+def _from_published(row: Method, weights: WeightSet, folder: Path | None, options: dict[str, Any], device) -> tuple[nn.Module, torch.device, str]:
+    """A method with the weights that its authors published, fetched if need be."""
+    try:
+        paths = obtain(weights.files, f"the published weights of {row.name}", folder)
+    except DataError as e:
+        raise CheckpointError(str(e)) from e
+    if tables := [p for p in paths if p.suffix == tf1.SUFFIX]:  # a TensorFlow checkpoint is a table and its data
+        state = tf1.read_checkpoint(tables[0], *(p for p in paths if p not in tables))
+    else:
+        state = {k: v for p in paths for k, v in state_dict(_read_torch(p), p).items()}
+    return _from_authors(row, paths[0], state, weights.options | options), device, _identity(paths)
+
+
+def _from_folder(row: Method, folder: Path, options: dict[str, Any], device) -> tuple[nn.Module, torch.device, str]:
+    """A method with the weights of a folder that has its authors' files, each with a part of the tensors."""
+    paths = sorted(p for p in folder.iterdir() if p.suffix in (".pth", ".pt", ".pkl", ".model") and p.is_file())
+    if not paths:
+        raise CheckpointError(f"there is no PyTorch weight file in the folder {folder}; check the name.")
+    state = {k: v for p in paths for k, v in state_dict(_read_torch(p), p).items()}
+    return _from_authors(row, folder, state, options), device, _identity(paths)
+
+
+def _identity(paths: list[Path]) -> str:
+    """The SHA-256 of a file, or of the hashes of several."""
+    hashes = [file_sha256(p) for p in paths]
+    return hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()
 
 
 def _from_ours(row: Method, path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], options: dict[str, Any]) -> nn.Module:
@@ -214,14 +291,27 @@ def _read_torch(path: Path) -> Any:
 
 
 def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The named tensors in a checkpoint: bare, under a usual key, with or without the prefix of data parallelism."""
+    """The named tensors in a checkpoint: bare, under a usual key, or in parts, whose names then come first.
+
+    The prefix of data parallelism is taken off.
+    """
     if isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
         inside = {k: v for k, v in content.items() if isinstance(v, Mapping)}
-        usual = [k for k in ("state_dict", "model_state_dict", "model", "net", "params", "weight") if k in inside] or list(inside)
-        content = inside[usual[0]] if usual else content
-    if not isinstance(content, Mapping) or not content or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+        usual = [k for k in ("state_dict", "model_state_dict", "model", "net", "params", "weight") if k in inside]
+        parts = {k: v for k, v in inside.items() if _is_state(v)}
+        if not usual and len(parts) > 1:
+            return {f"{part}.{name}": v for part, tensors in parts.items() for name, v in _single(tensors).items()}
+        content = inside[(usual or list(inside))[0]] if inside else content
+    if not _is_state(content):
         raise CheckpointError(f"{path} holds no state dict of tensors: give a file with the weights of one network.")
-    prefix = "module."
-    if all(k.startswith(prefix) for k in content):
-        return {k.removeprefix(prefix): v for k, v in content.items()}
-    return dict(content)
+    return _single(content)
+
+
+def _is_state(content: Any) -> bool:
+    return isinstance(content, Mapping) and bool(content) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+
+
+def _single(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the prefix of data parallelism."""
+    prefix = "module." if all(k.startswith("module.") for k in tensors) else ""
+    return {k.removeprefix(prefix): v for k, v in tensors.items()}
