@@ -1,24 +1,28 @@
 """Overviews for the terminal."""
 
+from collections.abc import Sequence
+
+from fusionrepro.baselines.catalogue import Entry
 from fusionrepro.errors import FusionReproError
 from fusionrepro.registry import METHODS
+from fusionrepro.training.store import default_weights
 
 
-def models_table() -> list[dict]:
-    """One row a method: name, kind, year, parameters, weights, what it is."""
-    from fusionrepro.training.store import default_weights
-
+def models_table(entries: Sequence[Entry]) -> list[dict]:
+    """One row a method: what it is, how large, its weights, how close to published pictures; seconds if they were measured."""
     rows = []
-    for m in METHODS.values():
-        size = sum(p.numel() for p in m.build().parameters())
-        rows.append({"name": m.name, "kind": m.kind, "year": m.year, "parameters": size, "weights": _weights(m, default_weights), "what": m.summary})
+    for e in entries:
+        row = {"name": e.name, "kind": e.kind, "year": e.year, "parameters": e.parameters, "GFLOP": "" if e.gflop is None else e.gflop}
+        if e.seconds is not None:
+            row["seconds"] = e.seconds
+        rows.append(row | {"weights": _weights(e), "verified": e.verified, "what": e.summary})
     return rows
 
 
-def _weights(method, default_weights) -> str:
-    if not method.trained:
+def _weights(entry: Entry) -> str:
+    if not METHODS[entry.name].trained:
         return "needs none"
     try:
-        return str(default_weights(method.name))
+        return str(default_weights(entry.name))
     except FusionReproError:
-        return "not trained yet"
+        return entry.weights
