@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIZE', 'work', 'printed', 'tables_of', 'printed_only', 'Entry', 'entry', 'times', 'catalogue']
 
-# %% ../../nbs/baselines/40_catalogue.ipynb #6331389a
+# %% ../../nbs/baselines/40_catalogue.ipynb #d5076b43
 import csv
 import re
 import statistics
@@ -20,12 +20,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import settings
 from .verify import recorded
 from ..data.published import published, published_methods
-from ..errors import CheckpointError, DataError
+from ..errors import CheckpointError
+from ..nn.fusion import FusionModel
 from ..registry import METHODS, Method, method
-from ..training.store import card, default_weights, load
+from ..training.store import card, default_weights
 
-# %% ../../nbs/baselines/40_catalogue.ipynb #7f88bee3
+# %% ../../nbs/baselines/40_catalogue.ipynb #80366beb
 SIZE = (480, 640)  # height and width of the comparison
+
+@cache
+def _shell(name: str) -> FusionModel:
+    "The method with shapes in the place of weights"
+    return method(name).build().eval().to("meta")
 
 @cache
 def work(
@@ -33,10 +39,9 @@ def work(
     size: tuple[int, int] = SIZE,  # height, width
 ) -> tuple[int, float | None]:     # parameters; billions of operations of one pair, an addition and a multiplication counted apart
     "How large a method is and what one pair costs"
-    model = method(name).build().eval()
+    model = _shell(name)
     parameters = sum(p.numel() for p in model.parameters())
     if not parameters: return 0, None
-    model.to("meta")
     try:
         with torch.device("meta"), FlopCounterMode(display=False) as counter: model(*torch.empty(2, 1, 1, *size))
     except (RuntimeError, NotImplementedError): return parameters, None   # it looks at values
@@ -109,7 +114,7 @@ def _verified(row: Method, levels: dict) -> str:
     if row.published and not published(row.name).scenes: return "weights load; no published picture"
     return "no published weights" if row.kind == "learned" and not row.published else ""
 
-# %% ../../nbs/baselines/40_catalogue.ipynb #9d050a56
+# %% ../../nbs/baselines/40_catalogue.ipynb #cb6ad645
 def entry(
     name: str,                     # a method of the registry
     seconds: float | None = None,  # that were measured
@@ -119,7 +124,7 @@ def entry(
     try: here = not row.trained or bool(default_weights(name))
     except CheckpointError: here = False
     weights, licence = _weights(row, here)
-    model = row._object(row.builder)
+    model = _shell(name)
     how = published(name).how if name in published_methods() else ""
     return Entry(name, row.title, row.kind, row.year, row.reference, parameters, gflop, seconds, weights, here, licence,
                  f"{model.post}, {model.rounding}", _verified(row, recorded()), tables_of(row.title), how, row.summary)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ReCoNet', 'read_authors']
 
-# %% ../../nbs/baselines/30_reconet.ipynb #c6e8da88
+# %% ../../nbs/baselines/30_reconet.ipynb #8b01e1e3
 import torch
 from torch import Tensor, nn
 

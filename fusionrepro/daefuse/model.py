@@ -199,6 +199,8 @@ class Fusion(nn.Module):
         super().__init__()
         self.cross = nn.ModuleList(CrossBlock(channels, **cross) for _ in range(directions))
         self.merge = nn.Conv2d(2 * channels, channels, 1, bias=False) if merge == "conv" else None
+        if self.merge is not None:
+            with torch.no_grad(): self.merge.weight[..., 0, 0] = torch.eye(channels).repeat(1, 2) / 2
 
     def attend(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         "Both embeddings after attention across modalities"

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['framework_diagram', 'parts_diagram']
 
-# %% ../../nbs/derun/07_diagram.ipynb #edb80238
+# %% ../../nbs/derun/07_diagram.ipynb #bca04785
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..nn.drawing import COOL, GREEN, INK, WARM, arrow, box, panel
 
-# %% ../../nbs/derun/07_diagram.ipynb #91594964
+# %% ../../nbs/derun/07_diagram.ipynb #32e9aa92
 def draw_chain(ax: Axes) -> None:
     "Fig. 2 (i)"
     panel(ax, "(i) N stages; the last one ends with its DFM", 18, 2.6)
@@ -30,7 +30,7 @@ def draw_chain(ax: Axes) -> None:
 
 def draw_stage(ax: Axes) -> None:
     "Fig. 2 (ii)"
-    panel(ax, "(ii) stage $n$", 18, 6.6)
+    panel(ax, "(ii) stage $n$", 18, 6.4)
     box(ax, 2.1, 3.4, 3.2, 1.5, "DFM, Eq. 6\none gradient step in $Y$\nwith $\\rho_l, \\tau_k$", GREEN)
     box(ax, 6.0, 5.2, 1.5, 0.8, "$\\mathcal{T}_l$", COOL); box(ax, 6.0, 1.6, 1.5, 0.8, "$\\mathcal{T}_k$", COOL)
     box(ax, 9.2, 5.2, 2.6, 0.9, "VFM, Eq. 7\n$E = S(\\mathcal{T}_l Y + F)$", WARM)
@@ -43,29 +43,28 @@ def draw_stage(ax: Axes) -> None:
     arrow(ax, (4.4, 5.2), (5.25, 5.2), "$Y$"); arrow(ax, (4.4, 1.6), (5.25, 1.6), "$Y-M$")
     arrow(ax, (6.75, 5.2), (7.9, 5.2)); arrow(ax, (6.75, 1.6), (7.9, 1.6))
     arrow(ax, (6.75, 1.85), (7.9, 3.2)); ax.text(7.05, 2.75, "PC", ha="right", fontsize=7.5, color=INK)
-    arrow(ax, (9.2, 4.75), (9.2, 3.85)); ax.text(9.35, 4.3, "DC: $\\mathcal{T}_k(\\frac{1}{L}\\sum\\mathcal{T}_l^\\top E_l - M)$", va="center", fontsize=7.5, color=INK)
+    arrow(ax, (9.2, 4.75), (9.2, 3.85)); ax.text(9.35, 4.3, "DC: $\\mathcal{T}_k(\\mathrm{mean}_l\\,\\mathcal{T}_l^\\top E_l - M)$", va="center", fontsize=7.5, color=INK)
     arrow(ax, (9.2, 2.05), (9.2, 2.95))
     arrow(ax, (10.5, 5.2), (11.8, 5.2)); arrow(ax, (10.5, 3.4), (11.8, 3.4)); arrow(ax, (13.1, 2.95), (13.1, 2.05))
     ax.plot([14.4, 16], [5.2, 5.2], color=INK, lw=1); ax.plot([14.4, 16], [3.4, 3.4], color=INK, lw=1); ax.plot([14.4, 16], [1.6, 1.6], color=INK, lw=1)
     ax.plot([16, 16], [1.6, 5.2], color=INK, lw=1); arrow(ax, (16, 3.4), (17.2, 3.4)); ax.text(16.15, 3.75, "$E,F,H,G$", fontsize=8, color=INK)
     ax.plot([2.1, 2.1, 16.6], [4.15, 6.1, 6.1], color=INK, lw=1); arrow(ax, (16.6, 6.1), (17.2, 6.1), "$Y$")
-    ax.plot([2.1, 2.1], [0.6, 1.2], color="none")
     arrow(ax, (2.1, 1.4), (2.1, 2.65)); ax.text(2.1, 1.1, "$M$; $Y,E,F,H,G$ of stage $n-1$", ha="center", fontsize=8, color=INK)
 
-# %% ../../nbs/derun/07_diagram.ipynb #53adf078
+# %% ../../nbs/derun/07_diagram.ipynb #5e3c52fc
 def framework_diagram() -> Figure:
     "Our own drawing of Fig. 2"
     fig = plt.figure(figsize=(11, 6.2), layout="constrained", facecolor="white")
-    grid = fig.add_gridspec(2, 1, height_ratios=(2.6, 6.6))
+    grid = fig.add_gridspec(2, 1, height_ratios=(2.6, 6.4))
     for place, draw in zip((grid[0], grid[1]), (draw_chain, draw_stage), strict=True): draw(fig.add_subplot(place))
     return fig
 
-# %% ../../nbs/derun/07_diagram.ipynb #251ce1ff
+# %% ../../nbs/derun/07_diagram.ipynb #51eb460e
 def draw_constraints(ax: Axes) -> None:
     "Fig. 3, the joint constraints"
     panel(ax, "(a) joint constraints, Eq. 11", 9, 5.4)
     rows = ((4.5, "$H^0$ (SPM)", "", "$\\eta_1$"), (2.9, "$Y - M$ (DFM)", "$\\mathcal{T}_k$", "$\\eta_2$, physical"),
-            (1.0, "$\\frac{1}{L}\\sum_l\\mathcal{T}_l^\\top E_l - M$\n(VFM)", "$\\mathcal{T}_k$", "$\\eta_3$, denoising"))
+            (1.0, "$\\mathrm{mean}_l\\,\\mathcal{T}_l^\\top E_l - M$\n(VFM)", "$\\mathcal{T}_k$", "$\\eta_3$, denoising"))
     for y, source, operator, weight in rows:
         box(ax, 1.6, y, 2.9, 0.95, source, GREEN if operator else WARM)
         if operator:
@@ -79,8 +78,8 @@ def draw_constraints(ax: Axes) -> None:
 def draw_sharing(ax: Axes) -> None:
     "Fig. 3, the partial weight sharing module"
     panel(ax, "(b) PWSM: four operators of a stage, one shared branch", 9, 5.4)
-    for y, name, own, shared in ((4.5, "$\\mathcal{T}_l$", "$w_l *$", True), (3.45, "$\\mathcal{T}_k$", "$w_k *$", True),
-                                 (2.0, "$\\mathcal{T}_l^\\top$", "$w_l' *^\\top$", False), (0.95, "$\\mathcal{T}_k^\\top$", "$w_k' *^\\top$", False)):
+    for y, name, own in ((4.5, "$\\mathcal{T}_l$", "$w_l *$"), (3.45, "$\\mathcal{T}_k$", "$w_k *$"),
+                                 (2.0, "$\\mathcal{T}_l^\\top$", "$w_l' *^\\top$"), (0.95, "$\\mathcal{T}_k^\\top$", "$w_k' *^\\top$")):
         ax.text(0.5, y, name, ha="center", va="center", fontsize=10, color=INK)
         box(ax, 2.0, y, 1.6, 0.75, own, WARM)
         ax.text(3.35, y, "+", ha="center", va="center", fontsize=11, color=INK)
@@ -89,7 +88,7 @@ def draw_sharing(ax: Axes) -> None:
     box(ax, 6.7, 1.47, 4.2, 1.75, "the same $A$, $B$, transposed\n$A *^\\top \\mathrm{relu}(B *^\\top z)$", COOL)
     ax.text(2.0, 0.25, "own 3×3 kernel", ha="center", fontsize=7.5, color=INK); ax.text(6.7, 0.25, "weight-sharing branch, 3×3 twice", ha="center", fontsize=7.5, color=INK)
 
-# %% ../../nbs/derun/07_diagram.ipynb #92d3b642
+# %% ../../nbs/derun/07_diagram.ipynb #b69adfe6
 def parts_diagram() -> Figure:
     "Our own drawing of Fig. 3"
     fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained", facecolor="white")
