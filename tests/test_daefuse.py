@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -158,23 +159,27 @@ def test_constant_pairs_stay_finite():
 
 
 MEMORY = """
-import resource, sys, torch
+import torch
+from pathlib import Path
 from fusionrepro.daefuse.model import DAEFuse
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+# getrusage would tell the peak of the process that started this one
+peak = lambda: 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 torch.set_num_threads(1)
 net = DAEFuse(blocks=1, vit_layers=1).eval()   # blocks and layers come one after the other: their number needs no memory
-before = peak()
-with torch.no_grad(): net(*torch.rand(2, 1, 1, 96, 640))
-print(before, peak() - before)
+for rows in (32, 96):
+    with torch.no_grad(): net(*torch.rand(2, 1, 1, rows, 640))
+    print(peak())
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_a_whole_picture_fits_into_two_gigabytes():
-    pytest.importorskip("resource")
+    """Measured on a part of a 640x480 picture; what a row more needs is multiplied."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=300)
-    before, more = map(int, done.stdout.split())
-    assert more > 96 * 640 * 128 * 4, "less than one embedding: the measurement is wrong"
-    assert before + more * 480 / 96 < 2 * 2**30, f"{more / 2**20:.0f} MiB for a fifth of a 640x480 picture"
+    small, large = map(int, done.stdout.split())
+    row = (large - small) / 64
+    assert row > 640 * 2 * 128 * 4, "less than both embeddings: the measurement is wrong"
+    assert large + row * (480 - 96) < 2 * 2**30, f"{large / 2**20:.0f} MiB for 96 rows, {row / 2**20:.2f} MiB a row more"
 
 
 # ---- the game ----------------------------------------------------------------------------------------------------------
@@ -215,8 +220,8 @@ def test_training_is_deterministic_resumable_and_moves_everything(tmp_path):
     with seeded(recipe.seed, "daefuse"):
         players = training.Players(recipe, training.build(recipe))
     whole, start = state(run("whole")), state(training.Trained(players.model, players.critics, None))
-    run("parts", stop_after=1)  # inside phase one
-    run("parts", stop_after=2)  # inside phase two
+    run("parts", stop_after=1)  # between the phases
+    run("parts", stop_after=1)  # inside phase two
     parts = state(run("parts"))
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
     assert not [k for k in whole if torch.equal(whole[k], start[k])], "these never moved"
@@ -228,24 +233,24 @@ def test_mixed_precision_has_no_nan_in_a_whole_smoke_run(tmp_path):
     losses = pd.read_csv(trained.fit.losses)
     for phase, rows in losses.groupby("stage"):
         assert rows.dropna(axis="columns", how="all").notna().all(axis=None), phase
-    assert len(losses) == 2 * recipe.epochs and all(v.isfinite().all() for v in state(trained).values())
+    assert len(losses) == recipe.limit * recipe.repeat // recipe.batch * recipe.epochs and all(v.isfinite().all() for v in state(trained).values())
 
 
 def test_training_learns_to_reconstruct_and_to_fuse(tmp_path):
     """Measured on the same whole pictures before and after each phase."""
-    recipe = training.recipe("smoke", limit=2, repeat=4, epochs=24, game=False)
+    recipe = training.recipe("smoke", limit=2, repeat=4, epochs=12, game=False)
     pairs = scene_dataset(2, size=(64, 80), seed=1)
     ir, vi = (torch.stack([getattr(p, k) for p in pairs]) for k in ("ir", "vi"))
 
-    def at(step):
-        net = training.train(recipe, tmp_path, "cpu", progress=False, pairs=pairs, stop_after=step).module
+    def after(steps):  # more steps
+        net = training.train(recipe, tmp_path, "cpu", progress=False, pairs=pairs, stop_after=steps).module
         with torch.no_grad():
             e = net.encode(vi, ir)
             content = reconstruction_terms(Weights(), (vi, ir), net.reconstruct(e, vi, ir), e)[1]["content"]
             return content.item(), fusion_terms(Weights(), net.combine(e, vi), (vi, ir), e)[0].item()
 
-    start, middle, end = at(1), at(2 * recipe.first), at(2 * (recipe.first + recipe.second))
-    assert middle[0] < 0.8 * start[0] and end[1] < 0.8 * middle[1], (start, middle, end)
+    start, middle, end = after(1), after(4 * recipe.first - 1), after(4 * recipe.second)
+    assert middle[0] < 0.9 * start[0] and end[1] < 0.8 * middle[1], (start, middle, end)
 
 
 def test_trained_network_is_published_and_loaded():

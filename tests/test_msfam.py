@@ -52,7 +52,7 @@ def attention(s, name, vi, ir, kernel):
     x = gate("top", both.amax((2, 3), keepdim=True)) * conv(s, f"{name}.top", both)
     x = x + gate("average", both.mean((2, 3), keepdim=True)) * conv(s, f"{name}.average", both)
     pools = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
-    return x * torch.sigmoid(F.conv2d(pools, s[f"{name}.place.weight"], padding=kernel // 2))
+    return x * torch.sigmoid(F.conv2d(F.pad(pools, (kernel // 2,) * 4, mode="reflect"), s[f"{name}.place.weight"]))
 
 
 def literal(s, ir, vi):
@@ -337,7 +337,7 @@ def test_published_network_is_built_from_its_card(tmp_path):
     recipe = training.recipe("smoke", fusion="conv", width=16)
     row = method("msfam")
     options = {name: getattr(recipe, name) for name in row.options if hasattr(recipe, name)}
-    assert options == dict(width=16, block="shortcut", decoder="light", fusion="conv", head="linear")
+    assert options == dict(width=16, block="shortcut", decoder="light", fusion="conv", head="linear", start="sources")
     model = row.build(**options).eval()
     path = store.publish("msfam", model, dict(options=options), tmp_path)
     ir, vi = noise(dtype=torch.float32)

@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 
+from fusionrepro import load
 from fusionrepro.bench.published.smfnet import Published
 from fusionrepro.bench.published.smfnet import both as published_and_ours
 from fusionrepro.data.scenes import scene_dataset
@@ -189,8 +190,7 @@ def test_public_file_of_five_parts_loads(tmp_path):
         "GraphModel",
     }
     torch.save(parts, tmp_path / "model_VIF.pth")
-    ours = SMFNet()
-    ours.load_state_dict(read_authors(torch.load(tmp_path / "model_VIF.pth", weights_only=True)))
+    ours = load("smfnet", tmp_path / "model_VIF.pth")
     assert torch.equal(ours.encoder.enter.weight, flat["DIDF_Encoder.patch_embed.proj.weight"])
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIZE', 'work', 'printed', 'tables_of', 'printed_only', 'Entry', 'entry', 'times', 'catalogue']
 
-# %% ../../nbs/baselines/40_catalogue.ipynb #d5076b43
+# %% ../../nbs/baselines/40_catalogue.ipynb #2e1eb432
 import csv
 import re
 import statistics
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -47,15 +48,18 @@ def work(
     except (RuntimeError, NotImplementedError): return parameters, None   # it looks at values
     return parameters, counter.get_total_flops() / 1e9
 
-# %% ../../nbs/baselines/40_catalogue.ipynb #848a495f
+# %% ../../nbs/baselines/40_catalogue.ipynb #f1c3bd60
 def _plain(name: str) -> str: return re.sub(r"[^a-z0-9]", "", name.casefold())
 
-@cache
 def printed() -> dict[str, tuple[str, ...]]:
     "Rows of the papers' tables of rivals, as printed, and the tables (paper/artifact) that have them"
+    return _printed(settings.path("results_path") / "paper")
+
+@cache
+def _printed(folder: Path) -> dict[str, tuple[str, ...]]:
     ours = {_plain(m.title) for m in METHODS.values()}
     tables = {}
-    for path in sorted((settings.path("results_path") / "paper").glob("*.csv")):
+    for path in sorted(folder.glob("*.csv")):
         own = ("ours", "infrared", "visible", path.stem)
         with open(path, encoding="utf-8", newline="") as f:
             for row in csv.DictReader(f):

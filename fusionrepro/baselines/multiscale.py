@@ -91,7 +91,7 @@ def apply_polynomials(
         out = [torch.add(o, x, alpha=p[k]) if p[k] else o for o, p in zip(out, polynomials, strict=True)]
     return out
 
-# %% ../../nbs/baselines/15_multiscale.ipynb #c5c6089e
+# %% ../../nbs/baselines/15_multiscale.ipynb #c63cd94e
 def _smoothing(taps: Sequence[float], level: int):
     "The operator 2PP-1 with taps 2^level pixels apart"
     holes = torch.zeros((len(taps) - 1) * 2**level + 1, dtype=torch.float64)
@@ -104,17 +104,17 @@ def smooth_split(
     kind: str = "pyrexc", # of PYRAMID_TAPS
 ) -> tuple[Tensor, Tensor]:  # base and detail, both (N,1,H,W)
     "One level of the nonsubsampled pyramid"
-    low, other = (LONG, SHORT) if kind == "pyrexc" else (SHORT, LONG)
+    low, other = (LONG, SHORT) if kind == "pyr" else (SHORT, LONG)
     base, detail = apply_polynomials(_smoothing(PYRAMID_TAPS[kind], level), (low, _mirror(other)), x)
     return base, detail
 
 def smooth_merge(base: Tensor, detail: Tensor, level: int, kind: str = "pyrexc") -> Tensor:
     "The inverse of `smooth_split`"
-    low, other = (SHORT, LONG) if kind == "pyrexc" else (LONG, SHORT)
+    low, other = (SHORT, LONG) if kind == "pyr" else (LONG, SHORT)
     operator = _smoothing(PYRAMID_TAPS[kind], level)
     return apply_polynomials(operator, (low,), base)[0] + apply_polynomials(operator, (_mirror(other),), detail)[0]
 
-# %% ../../nbs/baselines/15_multiscale.ipynb #e45c16b4
+# %% ../../nbs/baselines/15_multiscale.ipynb #b80847a0
 FAN_SHORT = (.5 / ROOT2, .5 / ROOT2, 0.)
 FAN_LONG = (2 / ROOT2, 1 / ROOT2, -1 / ROOT2)
 Vector = tuple[int, int]
@@ -130,9 +130,9 @@ def cuts(
     levels: int,                # 2^levels directions
 ) -> list[list[tuple[Vector, Vector]]]:  # vectors a, b of every cut, level by level
     "Where each level divides each of the bands before it"
-    tree = [[((1, 0), (0, 1))], [((1, 1), (1, -1))] * 2][:levels]
+    tree = [[((1, 0), (0, 1))], [((1, -1), (1, 1))] * 2][:levels]
     # A band: is its column frequency the larger one, the sign of the slope, and between which slopes it lies.
-    bands = [(flat, sign, Fraction(0), Fraction(1)) for flat in (True, False) for sign in (-1, 1)]
+    bands = [(flat, sign, Fraction(0), Fraction(1)) for flat in (True, False) for sign in (1, -1)]
     while len(tree) < levels:
         tree.append([_cut(flat, sign, (s0 + s1) / 2) for flat, sign, s0, s1 in bands])
         bands = [(flat, sign, *part) for flat, sign, s0, s1 in bands for part in (((s0 + s1) / 2, s1), (s0, (s0 + s1) / 2))]
@@ -222,13 +222,13 @@ class Wavelet(MultiScale):
             base = wavelet_merge(torch.cat([base, details[k]], 1), self.wavelet, details[k - 1].shape[-2:] if k else size)
         return base
 
-# %% ../../nbs/baselines/15_multiscale.ipynb #1b0b4152
+# %% ../../nbs/baselines/15_multiscale.ipynb #ef996398
 class NSCT(MultiScale):
     "Max-abs fusion of nonsubsampled contourlet coefficients"
     name = "nsct"
     def __init__(self,
-        directions: Sequence[int] = (4, 3, 3, 2),  # a level: 2^this directions, the finest level first
-        pyramid: str = "pyrexc",                   # the pyramid's filters: pyr, pyrexc or maxflat
+        directions: Sequence[int] = (3, 3, 2),  # a level: 2^this directions, the finest level first
+        pyramid: str = "pyrexc",               # the pyramid's filters: pyr, pyrexc or maxflat
     ):
         super().__init__()
         if pyramid not in PYRAMID_TAPS: raise InputError(f"pyramid='{pyramid}' is none of {', '.join(PYRAMID_TAPS)}.")

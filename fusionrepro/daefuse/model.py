@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .strips import block_in_strips, cross_in_strips, residual_in_strips
@@ -338,17 +339,20 @@ class DAEFuse(FusionModel):
         "Eq. 4, the second phase: one picture from both embeddings"
         return self.decoder(self.fusion(*embedding.phi), vi if self.image_residual else None)
 
-    def fuse(self,
-        ir: Tensor,  # (N,1,H,W), 0..1
-        vi: Tensor,  # (N,1,H,W), 0..1
-    ) -> Tensor:     # (N,1,H,W) in (0,1)
-        "The fused picture; in strips where no gradient is wanted"
-        quick = ir.device.type == "cpu" and not (torch.is_grad_enabled() or self.training or torch.is_autocast_enabled("cpu"))
-        if not quick: return self.combine(self.encode(vi, ir), vi)
-        return torch.stack([self.one(i[0, ..., None], v[0, ..., None])[..., 0][None] for i, v in zip(ir, vi, strict=True)])
+# %% ../../nbs/daefuse/01_model.ipynb #dd1af19d
+@patch
+def fuse(self: DAEFuse,
+    ir: Tensor,  # (N,1,H,W), 0..1
+    vi: Tensor,  # (N,1,H,W), 0..1
+) -> Tensor:     # (N,1,H,W) in (0,1)
+    "The fused picture; in strips where no gradient is wanted"
+    quick = ir.device.type == "cpu" and not (torch.is_grad_enabled() or self.training or torch.is_autocast_enabled("cpu"))
+    if not quick: return self.combine(self.encode(vi, ir), vi)
+    return torch.stack([self.one(i[0, ..., None], v[0, ..., None])[..., 0][None] for i, v in zip(ir, vi, strict=True)])
 
-    def one(self, ir: Tensor, vi: Tensor) -> Tensor:
-        "One pair (H,W,1) in strips"
-        a = encode_in_strips(self.encoder, vi)
-        a, b = fuse_in_strips(self.fusion, a, encode_in_strips(self.encoder_ir or self.encoder, ir))
-        return decode_in_strips(self.decoder, self.fusion.merge, a, b, vi if self.image_residual else None)
+@patch
+def one(self: DAEFuse, ir: Tensor, vi: Tensor) -> Tensor:
+    "One pair (H,W,1) in strips"
+    a = encode_in_strips(self.encoder, vi)
+    a, b = fuse_in_strips(self.fusion, a, encode_in_strips(self.encoder_ir or self.encoder, ir))
+    return decode_in_strips(self.decoder, self.fusion.merge, a, b, vi if self.image_residual else None)

@@ -88,6 +88,7 @@ def gather(
     table = by_heads(gram / torch.outer(*lengths), heads) * attention.temperature
     return (project @ torch.block_diag(*table.softmax(-1))).T
 
+# %% ../../nbs/daefuse/02_strips.ipynb #e7b91792
 def feed(
     x: Tensor,          # (H,W,C), is overwritten
     values: Tensor,     # (H,W,C)

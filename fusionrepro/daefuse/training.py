@@ -34,6 +34,7 @@ class DAEFuseRecipe(Recipe):
     repeat: int = knob(1, least=1)           # crops of each pair an epoch
     contrast: float = knob(0.1, least=0)     # least contrast of a crop in both modalities
     lr: float = 1e-4                         # Adam, one for each part
+    critic_lr: float = 1e-4                  # of the discriminators, in every profile
     floor: float = 1e-6                      # the rate halves six times in a run, but not below
     clip: float = knob(0.01, least=0)        # norm of each part's gradient; 0: as it is
     lam: float = knob(0.01, least=0)         # weights of the losses, see `losses.Weights`
@@ -79,8 +80,8 @@ class DAEFuseRecipe(Recipe):
 # %% ../../nbs/daefuse/05_training.ipynb #76d020c5
 NARROW = dict(width=8, blocks=1, heads=2, patch=8, vit_width=16, vit_layers=1, vit_heads=2, critic_width=8)
 PROFILES = {
-    "smoke": dict(data="scenes", limit=4, crop=32, batch=4, epochs=6, repeat=2, lr=2e-3, **NARROW),
-    "laptop": dict(data="msrs128", limit=280, crop=64, batch=8, epochs=18, lr=1e-3, width=16, blocks=2, vit_width=64, vit_layers=2,
+    "smoke": dict(data="scenes", limit=4, crop=32, batch=2, epochs=6, repeat=2, lr=5e-3, adversarial=0.01, **NARROW),
+    "laptop": dict(data="msrs128", limit=280, crop=64, batch=4, epochs=9, lr=1e-3, adversarial=0.01, width=16, blocks=2, vit_width=64, vit_layers=2,
                    critic_width=16),
     "gpu": dict(data="msrs", crop=128, batch=8, epochs=60, repeat=2, precision="bf16-mixed", channels_last=True),
     "paper": dict(data="msrs", crop=128, batch=8, epochs=120, repeat=6),
@@ -100,7 +101,8 @@ ABLATIONS = {
     "no game": dict(game=False),
     "as printed": dict(form="printed"),             # Eq. 7 and Eq. 14
     "saturating": dict(form="saturating"),          # log(1 - D) in both phases
-    "little game": dict(adversarial=0.05),          # in phase two
+    "printed weight": dict(adversarial=1.0),        # of the game in phase two, in short profiles too
+    "little game": dict(adversarial=0.05),
     "CDDFuse's weights": CDDFUSE,
     "no correlation": dict(sigma=0.0),
     "frozen encoders": dict(freeze=True),
@@ -121,10 +123,10 @@ def ablation(
     if name not in ABLATIONS: raise unknown("ablation", name, ABLATIONS)
     return recipe(profile, **(ABLATIONS[name] | overrides))
 
-# %% ../../nbs/daefuse/05_training.ipynb #941e03c7
+# %% ../../nbs/daefuse/05_training.ipynb #749f64e6
 SWEEP = {
     "smoke": dict(lam=(0.01,), sigma=(0.1, 0.9), changes=dict(epochs=2)),
-    "laptop": dict(lam=(0.0, 0.01, 0.1), sigma=(0.1, 0.5, 0.9), changes=dict(limit=28)),
+    "laptop": dict(lam=(0.0, 0.01, 0.1), sigma=(0.1, 0.5, 0.9), changes=dict(limit=28, crop=48, epochs=6)),
     "gpu": dict(lam=(0.0, 0.001, 0.01, 0.1), sigma=(0.1, 0.3, 0.5, 0.7, 0.9), changes=dict(epochs=12, repeat=1)),
     "paper": dict(lam=(0.0, 0.001, 0.01, 0.1), sigma=(0.1, 0.3, 0.5, 0.7, 0.9), changes=dict(epochs=30, repeat=1)),
 }
@@ -142,9 +144,10 @@ def sweep(
 def learning_rate(
     recipe: DAEFuseRecipe,
     epoch: int,             # 0, 1, ... since this part began to learn
+    start: float = 0,       # its first rate; 0: the recipe's
 ) -> float:
     "What the schedule gives at the start of an epoch"
-    return max(recipe.floor, recipe.lr * 0.5 ** (epoch // max(1, round(recipe.epochs / 6))))
+    return max(recipe.floor, (start or recipe.lr) * 0.5 ** (epoch // max(1, round(recipe.epochs / 6))))
 
 # %% ../../nbs/daefuse/05_training.ipynb #3ddec367
 class Players:
@@ -197,15 +200,15 @@ class Players:
         return terms | log
 
 # %% ../../nbs/daefuse/05_training.ipynb #f35c1a9f
-def adam(recipe: DAEFuseRecipe, *modules) -> torch.optim.Adam:
+def adam(rate: float, *modules) -> torch.optim.Adam:
     "One optimiser for the parameters of some modules"
-    return torch.optim.Adam([p for m in modules for p in m.parameters()], recipe.lr)
+    return torch.optim.Adam([p for m in modules for p in m.parameters()], rate, fused=True)   # one pass over all tensors
 
 def set_rates(recipe: DAEFuseRecipe, optimizers: dict, before: int, late: Sequence[str] = ()):
     "The schedule as the loop's `on_epoch`; `before`: epochs of earlier phases, which do not count for the `late`"
     def at(epoch: int) -> None:
         for name, optimizer in optimizers.items():
-            rate = learning_rate(recipe, epoch + (0 if name in late else before))
+            rate = learning_rate(recipe, epoch + (0 if name in late else before), recipe.critic_lr if name == "critics" else recipe.lr)
             for group in optimizer.param_groups: group["lr"] = rate
     return at
 
@@ -213,10 +216,10 @@ def stages_of(recipe: DAEFuseRecipe, players: Players, samples: PairCrops) -> li
     "Both phases"
     model, critics, late = players.model, players.critics, players.late_critics
     encoders = dict(encoder=model.encoder) | ({} if model.encoder_ir is None else dict(encoder_ir=model.encoder_ir))
-    one = dict(encoder=adam(recipe, *encoders.values()), decoder=adam(recipe, model.decoder))
-    two = {} if recipe.freeze else dict(encoder=adam(recipe, *encoders.values()))
-    two |= dict(fusion=adam(recipe, model.fusion), decoder=adam(recipe, model.decoder))
-    if critics: one["critics"], two["critics"] = adam(recipe, *critics), adam(recipe, *late)
+    one = dict(encoder=adam(recipe.lr, *encoders.values()), decoder=adam(recipe.lr, model.decoder))
+    two = {} if recipe.freeze else dict(encoder=adam(recipe.lr, *encoders.values()))
+    two |= dict(fusion=adam(recipe.lr, model.fusion), decoder=adam(recipe.lr, model.decoder))
+    if critics: one["critics"], two["critics"] = adam(recipe.critic_lr, *critics), adam(recipe.critic_lr, *late)
     names = ("fresh_vi", "fresh_ir") if late is not critics else ("critic_vi", "critic_ir")
     judges = dict(zip(("critic_vi", "critic_ir"), critics, strict=False)), dict(zip(names, late, strict=False))
     nets = encoders | dict(decoder=model.decoder) | judges[0]

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['framework_diagram', 'parts_diagram']
 
-# %% ../../nbs/derun/07_diagram.ipynb #bca04785
+# %% ../../nbs/derun/07_diagram.ipynb #edb80238
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..nn.drawing import COOL, GREEN, INK, WARM, arrow, box, panel
 
-# %% ../../nbs/derun/07_diagram.ipynb #32e9aa92
+# %% ../../nbs/derun/07_diagram.ipynb #6495752e
 def draw_chain(ax: Axes) -> None:
     "Fig. 2 (i)"
     panel(ax, "(i) N stages; the last one ends with its DFM", 18, 2.6)
@@ -51,7 +51,7 @@ def draw_stage(ax: Axes) -> None:
     ax.plot([2.1, 2.1, 16.6], [4.15, 6.1, 6.1], color=INK, lw=1); arrow(ax, (16.6, 6.1), (17.2, 6.1), "$Y$")
     arrow(ax, (2.1, 1.4), (2.1, 2.65)); ax.text(2.1, 1.1, "$M$; $Y,E,F,H,G$ of stage $n-1$", ha="center", fontsize=8, color=INK)
 
-# %% ../../nbs/derun/07_diagram.ipynb #5e3c52fc
+# %% ../../nbs/derun/07_diagram.ipynb #7647abf8
 def framework_diagram() -> Figure:
     "Our own drawing of Fig. 2"
     fig = plt.figure(figsize=(11, 6.2), layout="constrained", facecolor="white")
@@ -59,7 +59,7 @@ def framework_diagram() -> Figure:
     for place, draw in zip((grid[0], grid[1]), (draw_chain, draw_stage), strict=True): draw(fig.add_subplot(place))
     return fig
 
-# %% ../../nbs/derun/07_diagram.ipynb #51eb460e
+# %% ../../nbs/derun/07_diagram.ipynb #5d94f9f0
 def draw_constraints(ax: Axes) -> None:
     "Fig. 3, the joint constraints"
     panel(ax, "(a) joint constraints, Eq. 11", 9, 5.4)
@@ -88,7 +88,7 @@ def draw_sharing(ax: Axes) -> None:
     box(ax, 6.7, 1.47, 4.2, 1.75, "the same $A$, $B$, transposed\n$A *^\\top \\mathrm{relu}(B *^\\top z)$", COOL)
     ax.text(2.0, 0.25, "own 3×3 kernel", ha="center", fontsize=7.5, color=INK); ax.text(6.7, 0.25, "weight-sharing branch, 3×3 twice", ha="center", fontsize=7.5, color=INK)
 
-# %% ../../nbs/derun/07_diagram.ipynb #b69adfe6
+# %% ../../nbs/derun/07_diagram.ipynb #92d3b642
 def parts_diagram() -> Figure:
     "Our own drawing of Fig. 3"
     fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained", facecolor="white")

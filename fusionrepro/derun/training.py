@@ -54,10 +54,10 @@ class DeRUNRecipe(Recipe):
     go_on: bool = False
     one_stage: bool = False
 
-# %% ../../nbs/derun/06_training.ipynb #9513341b
+# %% ../../nbs/derun/06_training.ipynb #b2d1d354
 PROFILES = {
     "smoke": dict(data="scenes", limit=4, crop=32, batch=4, epochs=6, repeat=2, lr=2e-3, stages=3, width=4),
-    "laptop": dict(data="tno", split="extra", crop=64, batch=4, epochs=30, repeat=8, lr=1e-3),
+    "laptop": dict(data="tno", split="extra", crop=64, batch=4, epochs=26, repeat=8, lr=1e-3),
     "gpu": dict(data="tno", split="extra", crop=128, batch=4, epochs=60, repeat=4, lr=3e-4),
     "paper": dict(data="tno", split="extra", crop=128, batch=4, epochs=150, repeat=4),
 }

@@ -60,17 +60,18 @@ class MSFAMRecipe(Recipe):
     judge_epochs: int = knob(10, least=1)
     judge_batch: int = knob(16, least=1)
     judge_width: int = knob(32, least=1)
-    width: int = knob(64, least=8)           # of the network, as the four below
+    width: int = knob(64, least=8)           # of the network, as the five below
     block: Literal["shortcut", "fitted", "textbook", "light"] = "shortcut"
     decoder: Literal["light", "hin"] = "light"
     fusion: Literal["attention", "conv", "rule"] = "attention"
     head: Literal["linear", "relu"] = "linear"
+    start: Literal["random", "sources"] = "random"
 
 # %% ../../nbs/msfam/05_training.ipynb #abf34313
 PROFILES = {
-    "smoke": dict(data="scenes", limit=4, one_data="scenes", one_limit=4, crop=48, batch=2, one_batch=2, judge_batch=4, lr=1e-3, width=8, judge_width=8,
+    "smoke": dict(data="scenes", limit=4, one_data="scenes", one_limit=4, crop=48, batch=2, one_batch=2, judge_batch=4, lr=1e-3, width=8, judge_width=8, start="sources",
                   epochs=4, one_epochs=10, judge_epochs=4, validation=0.25),
-    "laptop": dict(data="roadscene", one_data="msrs128", one_limit=280, crop=128, lr=1e-3, width=16, epochs=16, one_epochs=3, judge_epochs=6),
+    "laptop": dict(data="roadscene", one_data="msrs128", one_limit=280, crop=128, lr=1e-3, width=16, start="sources", epochs=12, one_epochs=2, judge_epochs=6),
     "gpu": dict(data="roadscene", one_data="msrs", fit_to="resize", crop=0, lr=3e-4, channels_last=True, epochs=20, one_epochs=8),
     "paper": dict(data="roadscene", one_data="msrs", fit_to="resize", crop=0, one_epochs=19),
 }
@@ -136,7 +137,7 @@ def build(
     fusion: str = "rule",  # attention, conv or rule
 ) -> MSFAM:
     "The untrained network of a recipe, its weights drawn from the recipe's seed"
-    with seeded(recipe.seed, "msfam"): return MSFAM(recipe.width, recipe.block, recipe.decoder, fusion, recipe.head)
+    with seeded(recipe.seed, "msfam"): return MSFAM(recipe.width, recipe.block, recipe.decoder, fusion, recipe.head, getattr(recipe, "start", "random"))
 
 def train_first(
     recipe: FirstRecipe,

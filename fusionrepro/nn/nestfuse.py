@@ -53,7 +53,8 @@ class NestEncoder(nn.Module):
         block: Callable[[int, int], nn.Module] = LightBlock, # makes a block: channels in, channels out
     ):
         super().__init__()
-        sizes = [width // 4, *scale_widths(width)]
+        # Eight at least: a ReLU follows, and with two or four channels it may lose some grey levels for good.
+        sizes = [max(8, width // 4), *scale_widths(width)]
         self.first = nn.Conv2d(1, sizes[0], 1)
         self.blocks = nn.ModuleList(block(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
 
