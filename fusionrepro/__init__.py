@@ -2,14 +2,17 @@
 
 Modules:
 
+- `fusionrepro.baselines.verify`: `fusionrepro verify`: our pictures beside those that the authors, or the keepers of a benchmark, published.
 - `fusionrepro.bench.models`: `fusionrepro bench models`: parameters, arithmetic, time and memory of fusion models.
-- `fusionrepro.bench.published`: A2RNet as its authors' program runs it, step by step and unfused: the yardstick for our own network.
+- `fusionrepro.bench.published.a2rnet`: A2RNet as its authors' program runs it, step by step and unfused.
 - `fusionrepro.data.build_manifests`: Maintainer's tool: write the file lists of the manifests from a folder with the data sets.
 - `fusionrepro.data.download`: Fetching data sets and checking what is on disk.
 - `fusionrepro.data.manifests`: Data sets by name: what they are, where they lie, and what to do when they are not there.
+- `fusionrepro.data.published`: What other authors published: weights of their networks, fused pictures and the sources of these.
 - `fusionrepro.reproduction.job`: One notebook, executed by papermill in a process of its own: `python -m fusionrepro.reproduction.job JOB.json`.
 - `fusionrepro.reproduction.run`: One run of a reproduction notebook: its recipe, its folder, and everything that it records.
-- `fusionrepro.reproduction.ship`: Maintainer's tool: make the network of a run the one that comes with the package."""
+- `fusionrepro.reproduction.ship`: Maintainer's tool: make the network of a run the one that comes with the package.
+- `fusionrepro.training.tf1`: Reading TensorFlow-1 checkpoints without TensorFlow, and without running anything that a file might contain."""
 
 __version__ = "0.1.0"
 

@@ -21,6 +21,7 @@ class Method:
     trained: bool = True  # needs weights
     reader: str = ""  # "module:callable" mapping the authors' state dict onto ours; empty: none published
     published: tuple[str, ...] = ()  # sets of public weights that data_manifests/baselines.yaml lists, the default first
+    slow: bool = False  # several seconds to minutes for a 640x480 pair: only long runs take it along
 
     def _object(self, address: str):
         module, name = address.split(":")
@@ -82,11 +83,11 @@ _METHODS = (
     Method("wavelet_sr", "DWT_SR", "classic", 2015, "fusionrepro.baselines.sparse:WaveletSR",
            "wavelets; the base's patches by sparse codes", "Liu et al., Information Fusion 2015", trained=False),
     Method("nsct_sr", "NSCT_SR", "classic", 2015, "fusionrepro.baselines.sparse:NSCTSR",
-           "contourlets; the base's patches by sparse codes", "Liu et al., Information Fusion 2015", trained=False),
+           "contourlets; the base's patches by sparse codes", "Liu et al., Information Fusion 2015", trained=False, slow=True),
     Method("papcnn", "NSST-PAPCNN", "classic", 2019, "fusionrepro.baselines.papcnn:PAPCNN",
-           "medical: shearlets, chosen by pulse-coupled neurons", "Yin et al., IEEE TIM 2019", trained=False),
+           "medical: shearlets, chosen by pulse-coupled neurons", "Yin et al., IEEE TIM 2019", trained=False, slow=True),
     Method("csmca", "CSMCA", "classic", 2019, "fusionrepro.baselines.csmca:CSMCA",
-           "medical: convolutional sparse codes of cartoon and texture", "Liu et al., IEEE SPL 2019", trained=False),
+           "medical: convolutional sparse codes of cartoon and texture", "Liu et al., IEEE SPL 2019", trained=False, slow=True),
     Method("nestfuse", "NestFuse", "learned", 2020, "fusionrepro.baselines.nestfuse:NestFuse",
            "auto-encoder with a nested decoder and a fusion rule made by hand", "Li et al., IEEE TIM 2020",
            reader="fusionrepro.baselines.nestfuse:read_authors"),

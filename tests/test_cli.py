@@ -15,7 +15,7 @@ from PIL import Image
 from fusionrepro import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ["fuse", "score", "models", "train", "run", "report", "ledger", "data", "data list", "data get", "data verify", "bench", "bench models", "bench metrics"]
+VERBS = ["fuse", "score", "models", "train", "run", "report", "ledger", "data", "data list", "data get", "data verify", "bench", "bench models", "bench metrics", "verify"]
 
 
 @pytest.fixture
@@ -64,7 +64,6 @@ def test_version(call):
         ("fuse a.png", 2, "Missing argument"),
         ("data lst", 2, "Did you mean 'list'"),
         ("run a2rnett", 1, "did you mean 'a2rnet'"),
-        ("run derun", 1, "no reproduction notebook yet"),
         ("run a2rnet --profile smok", 1, "did you mean 'smoke'"),
         ("run a2rnet -p epoks=3", 1, "did you mean 'epochs'"),
         ("run a2rnet -p epochs=three", 1, "whole number"),
@@ -74,7 +73,7 @@ def test_version(call):
         ("train a2rnett", 1, "did you mean 'a2rnet'"),
         ("train a2rnet:laptp", 1, "did you mean 'laptop'"),
         ("train a2rnet -p lrr=1", 1, "did you mean 'lr'"),
-        ("train derun", 1, "not built yet"),
+        ("train comparison", 1, "trains nothing"),
         ("data get tnoo", 1, "did you mean 'tno'"),
         ("data verify tnoo", 1, "did you mean 'tno'"),
         ("data get llvip --archive nowhere.zip", 1, "nowhere.zip does not exist"),
@@ -129,7 +128,7 @@ def test_models_ledger_and_data(call, monkeypatch):
     assert code == 0 and "a2rnet" in out and "3572497" in out
     code, out, _ = call("ledger", "--json")
     rows = json.loads(out)
-    assert code == 0 and len(rows) == 59
+    assert code == 0 and len(rows) == 65
     assert {"id", "status", "notebook", "comparable", "caption", "reason"} <= set(rows[0])
     code, out, _ = call("ledger")
     assert code == 0 and "derun/table5" in out

@@ -273,8 +273,6 @@ def test_run_parameters():
     ]:
         with pytest.raises(InputError, match=words):
             call()
-    with pytest.raises(FusionReproError, match="not built yet"):
-        start_run("derun")
 
 
 def test_read_recipe(tmp_path):

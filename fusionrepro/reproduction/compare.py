@@ -52,7 +52,7 @@ def _item(paper: Paper, artifact: Artifact, line: dict, printed: dict, condition
     test_set = _test_set(paper, artifact, line["data"])
     label = test_set.name if test_set else _only(v[0] for v in printed)
     value = printed.get((label, line["row"], line["column"])) or printed.get(("", line["row"], line["column"]))
-    ours = None if pd.isna(line["value"]) else float(line["value"])
+    ours = float(line["value"]) if math.isfinite(line["value"]) else None
     count = None if line["n"] is None or pd.isna(line["n"]) else int(line["n"])
     reasons = _reasons(paper, artifact, line | {"n": count}, test_set, conditions)
     verdict = _judge(ours, value, reasons, paper.tolerance)
@@ -74,9 +74,7 @@ def _judge(ours: float | None, value: PaperValue | None, reasons: list[str], tol
     if value is None or value.number is None:
         reasons = ["the paper prints no number here"]
     elif ours is None:
-        reasons = ["our value is not a number", *reasons]
-    elif not math.isfinite(ours):
-        ours, reasons = None, ["our value is not finite", *reasons]
+        reasons = ["our value is not a finite number", *reasons]
     paper_number = value.number if value else None
     difference = ours - paper_number if ours is not None and paper_number is not None else None
     if reasons or difference is None:

@@ -34,15 +34,17 @@ class Measured:
         return self.frame.drop(columns="id").mean()
 
 
-def rivals(own: str, trained: bool = True) -> dict[str, FusionModel]:
+def rivals(own: str, trained: bool = True, slow: bool | None = None) -> dict[str, FusionModel]:
     """Every other method of the registry that can run here, by its title.
 
     Beside the methods that need no weights these are, if `trained`, those whose weights lie on this machine. Nothing is fetched; a smoke
-    run leaves them out, so that it gives the same rows everywhere.
+    run leaves them out, so that it gives the same rows everywhere. `slow` takes methods along that need seconds to minutes a pair;
+    None: as `trained`.
     """
+    slow = trained if slow is None else slow
     found = {}
     for row in METHODS.values():
-        if row.name == own or (row.trained and not trained):
+        if row.name == own or (row.trained and not trained) or (row.slow and not slow):
             continue
         try:
             if row.trained:

@@ -115,7 +115,12 @@ def table_view(artifact: Artifact, items: list[dict], printed: tuple[PaperValue,
     texts |= {(v.data, v.row, v.column): v.text for v in printed}
     if not rows and not extra:
         return None
-    cell = lambda key, column: _cell(artifact, ours.get((*key, column)), texts.get((*key, column)) or texts.get((key[1], column), ""), column)
+
+    def cell(key: tuple[str, str], column: str) -> Cell:
+        item = ours.get((*key, column))
+        text = (item or {}).get("printed") or texts.get((*key, column)) or texts.get((key[1], column), "")
+        return _cell(artifact, item, text, column)
+
     lines = [{"data": key[0], "row": key[1], "own": key in rows, "cells": [cell(key, c) for c in columns]} for key in [*rows, *extra]]
     return {"columns": columns, "lines": lines, "has_data": len({line["data"] for line in lines} - {""}) > 0}
 

@@ -42,12 +42,7 @@ def paper_recipe(slug: str, profile: str, **overrides: Any) -> Recipe:
     """The recipe of a paper in a profile, with the user's changes."""
     if ledger.paper(slug).own:
         return recipe_for(Recipe, {name: {"paper": slug} for name in settings.profiles()}, profile, **overrides)
-    try:
-        training = import_module(f"fusionrepro.{slug}.training")
-    except ModuleNotFoundError as e:
-        if not e.name or not f"fusionrepro.{slug}.training".startswith(e.name):
-            raise
-        raise FusionReproError(f"{slug} is not built yet: its artifacts are open, see `fusionrepro ledger`.") from None
+    training = import_module(f"fusionrepro.{slug}.training")
     return recipe_for(training.RECIPE, training.PROFILES, profile, **overrides)
 
 

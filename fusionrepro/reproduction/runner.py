@@ -121,7 +121,7 @@ def plan(
 def _notebook(slug: str) -> tuple[str, Path]:
     path = ledger.paper(slug).notebook
     if not path.is_file():
-        raise InputError(f"{slug} has no reproduction notebook yet: its artifacts are open, see `fusionrepro ledger`.")
+        raise InputError(f"{path} does not exist; run this in a clone of the project.")
     return slug, path
 
 

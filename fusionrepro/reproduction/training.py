@@ -47,9 +47,11 @@ def train(text: str, *, device: str = "auto", publish: bool = False, progress: b
     from fusionrepro.training import store
 
     recipe = read_recipe(text, **overrides)
+    if ledger.paper(recipe.paper).own:
+        raise InputError(f"'{recipe.paper}' is a study of this package and trains nothing; give a paper such as a2rnet.")
     chosen = settings.device(device)
     folder = recipe.folder(settings.path("runs_path") / "training")
-    trained = import_module(f"fusionrepro.{ledger.paper(recipe.paper).slug}.training").train(recipe, folder, device=str(chosen), progress=progress)
+    trained = import_module(f"fusionrepro.{recipe.paper}.training").train(recipe, folder, device=str(chosen), progress=progress)
     method = METHODS[recipe.paper]
     options = {name: getattr(recipe, name) for name in method.options if hasattr(recipe, name)}
     card = {"data": f"{recipe.data} ({recipe.split})", "recipe": json.loads(recipe.to_json()), "options": options}

@@ -73,10 +73,10 @@ class SMFNetRecipe(Recipe):
 RELEASED = dict(semantic="official", decomposition="official", gates="interleaved")
 PRINTED = dict(alpha4=10.0, alpha5=2.0, structure="paper", gamma=False, cross_norm=True)
 
-# %% ../../nbs/smfnet/07_training.ipynb #b0ddddef
+# %% ../../nbs/smfnet/07_training.ipynb #59b8777c
 NARROW = dict(width=8, heads=2, groups=1)
 PROFILES = {
-    "smoke": dict(data="scenes", limit=4, crop=32, batch=2, epochs=6, lr=2e-3, **NARROW),
+    "smoke": dict(data="scenes", limit=4, crop=32, batch=2, epochs=3, lr=2e-3, **NARROW),
     "laptop": dict(data="msrs128", limit=280, crop=48, batch=4, epochs=14, lr=1e-3, width=16, heads=2, groups=1),
     "gpu": dict(data="msrs", crop=128, batch=6, epochs=60, repeat=2, precision="bf16-mixed", channels_last=True),
     "paper": dict(data="msrs", crop=128, batch=6, epochs=120, repeat=6, seed=2025),
