@@ -137,8 +137,8 @@ def test_rounding_alone_is_never_a_difference():
         ({"n": None}, "an unknown number of pairs"),
         ({"eps": "8/255"}, "eps 8/255 instead of 4/255"),
         ({"post": "clip"}, "post clip instead of"),
-        ({"value": float("nan")}, "not a number"),
-        ({"value": float("inf")}, "not finite"),
+        ({"value": float("nan")}, "not a finite number"),
+        ({"value": float("inf")}, "not a finite number"),
     ],
 )
 def test_what_is_not_comparable_says_why(changes, why):
