@@ -10,7 +10,7 @@ from fusionrepro.reproduction import ledger, runner
 from fusionrepro.reproduction.report import write_report
 
 # Less of everything: what is computed is the same.
-LESS = {"pairs": "2", "epochs": "1", "side": "48"}
+LESS = {"pairs": "2", "epochs": "1", "side": "56"}
 PAPERS = [p.slug for p in ledger.ledger().values() if p.notebook.is_file()]
 TWICE = "a2rnet"  # one is run again; that trainings of the others repeat themselves, their own tests say
 

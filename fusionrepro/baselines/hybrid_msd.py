@@ -116,7 +116,8 @@ class HybridMSD(ClassicModel):
         "How much the infrared edge is preferred"
         gain = (ir.abs() - vi.abs()).clamp_min(0)
         most = gain.amax((-2, -1), keepdim=True)
-        return torch.atan(self.strength * gain / torch.where(most > 0, most, 1)) / math.atan(self.strength)
+        seen = most > 1e-3   # grey levels: less is rounding, which the division would blow up
+        return torch.atan(self.strength * gain * seen / torch.where(seen, most, 1)) / math.atan(self.strength)
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
         (d1, e1, b1), (d2, e2, b2) = decompose(ir, self.levels), decompose(vi, self.levels)
