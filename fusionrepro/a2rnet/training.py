@@ -61,7 +61,7 @@ RELEASED = dict(ssim_range=255.0, adv_input="R", adv_dropout=False)
 # %% ../../nbs/a2rnet/05_training.ipynb #71a73477
 PROFILES = {
     "smoke": dict(data="scenes", limit=4, crop=32, batch=2, epochs=5, label_epochs=12, label_batch=4),
-    "laptop": dict(data="msrs128", crop=48, batch=4, limit=280, epochs=4, label_epochs=8, recompute="none"),
+    "laptop": dict(data="msrs128", crop=48, batch=4, limit=280, epochs=3, label_epochs=8, recompute="none"),
     "gpu": dict(data="msrs", crop=256, batch=4, epochs=20, label_epochs=4, channels_last=True),
     "paper": dict(data="msrs", crop=0, batch=4, epochs=50, seed=3407, label_epochs=4),
 }

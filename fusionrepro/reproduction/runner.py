@@ -193,7 +193,9 @@ def _command(job: Job) -> list[str]:
 
 def _environment(job: Job) -> dict[str, str]:
     threads = {k: str(job.threads) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    return os.environ | threads | {"PYTHONUNBUFFERED": "1"}
+    # Threads that sleep between the many small operations of a training wake up too late to be of use.
+    waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "ACTIVE")}
+    return os.environ | threads | waiting | {"PYTHONUNBUFFERED": "1"}
 
 
 def _stop(process: subprocess.Popen, patience: float = 15) -> None:
