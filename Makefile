@@ -1,5 +1,7 @@
 # Everything runs from .venv; `make setup` is implied. On Windows use the commands after $(VENV)/.
 PYTHON ?= python3
+# notebooks of `make reproduce` at once, each with its share of the cores
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -21,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 reproduce: setup ## run the papermill batch (PROFILE=smoke) and write the report
 	# the report is written even when a notebook failed: it says which; the exit code stays
-	$(BIN)/fusionrepro run --profile $(or $(PROFILE),smoke); code=$$?; \
+	$(BIN)/fusionrepro run --profile $(or $(PROFILE),smoke) --jobs $(JOBS); code=$$?; \
 	  $(BIN)/fusionrepro report && exit $$code
 
 test: lint       ## everything that CI runs
