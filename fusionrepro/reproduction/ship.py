@@ -34,7 +34,7 @@ def ship(run_folder: Path, pairs: int = 0) -> Path:
         raise InputError(f"{run_folder} has no finished training beside it; run `fusionrepro run {slug}` to its end.")
     if store.weights_sha256(trained.module) != run["weights"][METHODS[slug].title]:
         raise InputError(f"the trained weights beside {run_folder} are not those of the run; run it again.")
-    options = {name: getattr(recipe, name) for name in METHODS[slug].options if hasattr(recipe, name)}
+    options = recipe.pick(METHODS[slug].options)
     folder = settings.root() / "fusionrepro" / "weights"
     path = store.publish(slug, trained.module, {"options": options}, folder)
     card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))

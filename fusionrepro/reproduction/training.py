@@ -53,7 +53,7 @@ def train(text: str, *, device: str = "auto", publish: bool = False, progress: b
     folder = recipe.folder(settings.path("runs_path") / "training")
     trained = import_module(f"fusionrepro.{recipe.paper}.training").train(recipe, folder, device=str(chosen), progress=progress)
     method = METHODS[recipe.paper]
-    options = {name: getattr(recipe, name) for name in method.options if hasattr(recipe, name)}
+    options = recipe.pick(method.options)
     card = {"data": f"{recipe.data} ({recipe.split})", "recipe": json.loads(recipe.to_json()), "options": options}
     weights = store.publish(recipe.paper, trained.module, card, folder)
     if publish:
