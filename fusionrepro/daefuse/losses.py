@@ -16,7 +16,7 @@ from torch import Tensor
 from .model import Embedding
 from ..errors import InputError
 from ..losses.correlation import decomposition_loss
-from ..losses.gradient import sobel
+from ..losses.gradient import gradient_loss, sobel
 from ..losses.ssim import ssim
 
 # %% ../../nbs/daefuse/04_losses.ipynb #2c3ff068
@@ -33,9 +33,7 @@ def edge_loss(
     reconstruction: Tensor,  # (N,1,H,W)
 ) -> Tensor:                 # scalar
     "CDDFuse's: mean distance of the two slopes, Sobel divided by 8"
-    across = image.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
-    error = F.pad(image - reconstruction, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(error, torch.stack([across, across.T])[:, None]).abs().mean()
+    return sobel(image - reconstruction).mean() / (2 * 8)   # `sobel` adds the two slopes, here their mean is wanted
 
 # %% ../../nbs/daefuse/04_losses.ipynb #1d1e35dc
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def slopes(
     x: Tensor,  # (N,1,H,W)
 ) -> Tensor:    # (N,1,H,W), |gx| + |gy|
     "Sobel slopes with zeros beyond the border"
-    return sobel(F.pad(x, (1, 1, 1, 1)))[..., 1:-1, 1:-1]
+    return sobel(x, border="constant")
 
 def texture_loss(
     fused: Tensor,  # (N,1,H,W)
@@ -85,7 +83,7 @@ def texture_loss(
     ir: Tensor,     # (N,1,H,W)
 ) -> Tensor:        # scalar
     "Eq. 15"
-    return (slopes(fused) - torch.maximum(slopes(vi), slopes(ir))).abs().mean()
+    return gradient_loss(fused, ir, vi, border="constant")
 
 def intensity_loss(
     fused: Tensor,  # (N,1,H,W)

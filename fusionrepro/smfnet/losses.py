@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import unknown
 from ..losses.correlation import correlation
+from ..losses.gradient import gradient_loss, sobel
 
 # %% ../../nbs/smfnet/06_losses.ipynb #b6f2537a
 def structure_loss(
@@ -32,9 +33,8 @@ def structure_loss(
 def magnitude(
     x: Tensor,  # (N,1,H,W)
 ) -> Tensor:    # (N,1,H,W), >= 0
-    "|Sobel across| + |Sobel down|, zeros beyond the border"
-    across = x.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-    return F.conv2d(x, torch.stack([across, across.T])[:, None], padding=1).abs().sum(1, keepdim=True)
+    "|Sobel across| + |Sobel down|, zeros beyond the border as in the released program"
+    return sobel(x, border="constant")
 
 def edge_loss(
     x: Tensor,  # (N,1,H,W)
@@ -166,6 +166,5 @@ def fusion_terms(
     alpha5: float = 10.0,   # of the edges; 2 in the paper
 ) -> dict[str, Tensor]:     # weighted terms
     "Eq. 28 to 30"
-    stronger = torch.maximum(magnitude(ir), magnitude(vi))
     return dict(intensity=(fused - torch.maximum(ir, vi)).abs().mean(), decomposition=alpha4 * decomposition,
-                edges=alpha5 * (magnitude(fused) - stronger).abs().mean())
+                edges=alpha5 * gradient_loss(fused, ir, vi, border="constant"))
