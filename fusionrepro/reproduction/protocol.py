@@ -9,16 +9,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionrepro.data.pairs import Pair
+from fusionrepro.degradations.degradations import degrade
 from fusionrepro.errors import CheckpointError
 from fusionrepro.imaging.color import luminance
 from fusionrepro.imaging.post import quantise, to_picture
 from fusionrepro.metrics import evaluate
 from fusionrepro.nn.fusion import FusionModel
 from fusionrepro.registry import METHODS
+from fusionrepro.training.loop import mix
 from fusionrepro.training.store import default_weights, load
 
-# A disturbance takes the model and a clean batch and gives what the model will see instead.
-Disturb = Callable[[FusionModel, Tensor, Tensor], tuple[Tensor, Tensor]]
+# A disturbance takes the model, a clean batch and the pair's id and gives what the model will see instead.
+Disturb = Callable[[FusionModel, Tensor, Tensor, str], tuple[Tensor, Tensor]]
+
+
+def degraded(kind: str, strength: float, seed: int) -> Disturb:
+    """A degradation of a whole set, `strength` in 0..1: every pair gets a pattern of its own, the same for every method and in every run."""
+
+    def disturb(model: FusionModel, ir: Tensor, vi: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        # `degrade` draws by shape alone: with one seed the same raindrops would fall on every picture of a size.
+        return degrade(ir, vi, kind, strength, mix(seed, name))
+
+    return disturb
 
 
 @dataclass
@@ -96,7 +108,7 @@ def measure(
     for index in progress(range(len(pairs))):
         pair = shrink(pairs[index], long_side)
         ir, vi = pair.ir[None].to(device), pair.vi[None].to(device)
-        seen = disturb(model, ir, vi) if disturb else (ir, vi)
+        seen = disturb(model, ir, vi, pair.id) if disturb else (ir, vi)
         with torch.no_grad():
             fused = model(*seen).float().cpu()
         cbcr = None if pair.cbcr is None else pair.cbcr[None]
