@@ -6,11 +6,12 @@
 __all__ = ['SKINS', 'CLOTHES', 'Place', 'normal', 'lit', 'Look', 'look_person', 'draw_person', 'contact', 'cast_shadow']
 
 # %% ../../nbs/data/05_people.ipynb #43e4157b
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import AMBIENT, HEAT, SUN, Canvas, capsule, ellipse, paint, polygon_cover, unit
+from .canvas import AMBIENT, HEAT, SUN, Canvas, capsule, compiled, ellipse, paint, polygon_cover
 from .light import Light
 
 # %% ../../nbs/data/05_people.ipynb #f2d34d93
@@ -144,14 +145,20 @@ def contact(
     tilt = (half_length * ahead + half_width * aside) * canvas.camera.eye * s * inverse
     wide = (half_width * ahead + half_length * aside) * s
     a, b = max(wide, .5), max(tilt, .5)
-    at = canvas.window(u - 1.4 * a, v - 1.4 * b, u + 1.4 * a, v + 1.4 * b)
-    if at is None: return
-    ex, ey = (canvas.columns[:, at[1]] - u) / a, (canvas.rows[at[0]] - v) / b
-    dark = unit(1.35 - np.sqrt(ex * ex + ey * ey)) * depth
-    view = canvas.planes[(slice(None), *at)]
-    view[SUN] *= 1 - dark
-    view[AMBIENT] *= 1 - dark
-    view[HEAT] += heat * dark
+    if at := canvas.window(u - 1.4 * a, v - 1.4 * b, u + 1.4 * a, v + 1.4 * b):
+        _darken(canvas.planes, at[0].start, at[0].stop, at[1].start, at[1].stop, (u, v, a, b), float(depth), float(heat))
+
+@compiled()
+def _darken(planes, y0, y1, x0, x1, shape, depth, heat):
+    "Take light from, and give heat to, a soft ellipse"
+    u, v, a, b = shape
+    for i in range(y0, y1):
+        for j in range(x0, x1):
+            x, y = (j + .5 - u) / a, (i + .5 - v) / b
+            dark = np.float32(min(max(1.35 - math.sqrt(x * x + y * y), 0.0), 1.0) * depth)
+            planes[SUN, i, j] *= 1 - dark
+            planes[AMBIENT, i, j] *= 1 - dark
+            planes[HEAT, i, j] += heat * dark
 
 def cast_shadow(
     canvas: Canvas, light: Light,
@@ -171,13 +178,18 @@ def cast_shadow(
     at, cover = found
     canvas.planes[(SUN, *at)] *= 1 - 0.92 * cover
 
+@compiled()
 def _hull(points):
-    "Convex hull of a few points in a plane, in order"
-    p = sorted(map(tuple, points.tolist()))
-    def half(seq):
-        out = []
-        for q in seq:
-            while len(out) > 1 and (out[-1][0] - out[-2][0]) * (q[1] - out[-2][1]) <= (out[-1][1] - out[-2][1]) * (q[0] - out[-2][0]): out.pop()
-            out.append(q)
-        return out[:-1]
-    return np.array(half(p) + half(p[::-1]))
+    "Convex hull of a few points in a plane, in order: from corner to corner, always the outermost"
+    hull, first = np.empty(points.shape), np.argmin(points[:, 0])
+    at = first
+    for n in range(len(points)):
+        hull[n] = points[at]
+        best = (at + 1) % len(points)
+        for k in range(len(points)):
+            ax, ay, bx, by = points[best, 0] - points[at, 0], points[best, 1] - points[at, 1], points[k, 0] - points[at, 0], points[k, 1] - points[at, 1]
+            turn = ax * by - ay * bx
+            if turn < 0 or (turn == 0 and bx * bx + by * by > ax * ax + ay * ay): best = k
+        at = best
+        if at == first: break
+    return hull[:n + 1]

@@ -29,7 +29,7 @@ from .vehicles import draw_motorcycle, draw_vehicle, look_vehicle
 from ..errors import InputError, unknown
 from ..imaging.color import rgb_to_ycbcr
 
-VERSION = 1   # counts up when the same seed gives other pictures
+VERSION = 2   # counts up when the same seed gives other pictures
 BOX_CLASSES = ("People", "Car", "Bus", "Lamp", "Motorcycle", "Truck")
 MASK_CLASSES = ("unlabelled", "car", "person", "bike", "curve", "car stop", "guardrail", "color cone", "bump")
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.signal import lfilter
 
-from .canvas import ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, noise_tile, sample, unit
+from .canvas import ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, compiled, noise_tile, sample, unit
 from .light import Light
 
 # %% ../../nbs/data/09_sensors.ipynb #715f494b
@@ -26,18 +26,27 @@ def lamp_light(
     z = 1 / np.maximum(canvas.planes[INVERSE], 1e-3)
     x = (canvas.columns - cam.width / 2) * z / cam.focal
     y = cam.eye - (canvas.rows - cam.horizon) * z / cam.focal
-    total = np.zeros((3, *canvas.shape), np.float32)
-    for (lx, ly, lz), colour in lamps:
-        if lz - cam.z > 90: continue
-        dx, dy, dz = x - (lx - cam.x), ly - y, z - (lz - cam.z)
-        square = dx * dx + dy * dy + dz * dz
-        reach = np.maximum(dy, 0) / np.sqrt(square + .1) * 26 / (square + 9)
-        for k in range(3): total[k] += np.float32(colour[k]) * reach
+    near = [(lx - cam.x, ly, lz - cam.z, *colour) for (lx, ly, lz), colour in lamps if lz - cam.z <= 90]
+    total = _lit(x, y, z, np.array(near, np.float32).reshape(-1, 6))
     if own:
         angle = (canvas.columns - cam.width / 2) / cam.focal
         beam = np.exp(-(angle / 0.34) ** 2) * np.clip((0.62 + 0.012 * z - y) * 2.2, 0.035, 1)
         near = own * beam * 26 / (z * z * .55 + 16) * np.clip(z / 3.5, 0, 1)
         for k, tint in enumerate((1.0, .96, .84)): total[k] += tint * near
+    return total
+
+@compiled()
+def _lit(x, y, z, lamps):
+    "Light (3,H,W) from lamps that shine downwards"
+    total = np.zeros((3, *z.shape), np.float32)
+    for n in range(len(lamps)):
+        for i in range(z.shape[0]):
+            for j in range(z.shape[1]):
+                dx, dy, dz = x[i, j] - lamps[n, 0], lamps[n, 1] - y[i, j], z[i, j] - lamps[n, 2]
+                if dy <= 0: continue
+                square = dx * dx + dy * dy + dz * dz
+                reach = dy / np.sqrt(square + np.float32(.1)) * 26 / (square + 9)
+                for k in range(3): total[k, i, j] += lamps[n, 3 + k] * reach
     return total
 
 # %% ../../nbs/data/09_sensors.ipynb #e9355f9b
@@ -166,13 +175,27 @@ def develop(
     "Noise, film curve, gamma"
     exposed = np.maximum(exposed, 0, dtype=np.float32)
     grain = rng.standard_normal(exposed.shape, np.float32)
-    grain *= noise * (np.sqrt(exposed) * .7 + .16)
-    exposed = np.maximum(exposed + grain, 0)
-    curve = 1 - np.exp(exposed * -1.7)
-    picture = np.sqrt(curve)
-    picture += .30 * (picture - .5) * picture * (1 - picture) * 4      # a gentle S: deeper shadows, clearer lights
-    grey = (picture[0] + picture[1] + picture[2]) / 3
-    return unit(grey + (picture - grey) * 1.25)
+    grain *= np.sqrt(exposed) * np.float32(.7 * noise) + np.float32(.16 * noise)
+    exposed += grain
+    np.maximum(exposed, 0, out=exposed)
+    exposed *= np.float32(-1.7)
+    return _tone(np.exp(exposed, out=exposed).reshape(3, -1)).reshape(exposed.shape)
+
+@compiled()
+def _tone(left):
+    "From the light that a film lets pass to a picture of more contrast and colour"
+    picture, most = np.empty(left.shape, np.float32), np.float32(1)
+    for i in range(left.shape[1]):
+        r, g, b = np.sqrt(most - left[0, i]), np.sqrt(most - left[1, i]), np.sqrt(most - left[2, i])
+        r, g, b = _bend(r), _bend(g), _bend(b)
+        grey = (r + g + b) / np.float32(3)
+        for k, tone in enumerate((r, g, b)): picture[k, i] = min(max(grey + (tone - grey) * np.float32(1.25), np.float32(0)), most)
+    return picture
+
+@compiled()
+def _bend(t):
+    "A gentle S: deeper shadows, clearer lights"
+    return t + np.float32(1.2) * (t - np.float32(.5)) * t * (np.float32(1) - t)
 
 # %% ../../nbs/data/09_sensors.ipynb #29123f02
 def infrared(

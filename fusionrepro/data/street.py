@@ -6,13 +6,15 @@
 __all__ = ['SHOP_COLOURS', 'draw_sky', 'Road', 'draw_ground', 'Building', 'draw_building', 'shade_street', 'glyphs', 'read_page']
 
 # %% ../../nbs/data/07_street.ipynb #b957f0a2
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numba import vectorize
 
 from fusionrepro.data.canvas import (
-    ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, noise_tile, sample, unit,
+    ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, compiled, noise_tile, sample, unit,
 )
 from .light import Light
 
@@ -92,9 +94,10 @@ def draw_ground(
     canvas.who[top:][(np.abs(side - road.half - 0.12) < np.maximum(0.14, 0.7 * soft)) & close & (soft < .3)] = kerb
     if road.bump: canvas.who[top:][(np.abs(z - road.bump) < np.maximum(0.35, 0.6 * deep)) & (side < road.half - .1)] = bump
 
+@vectorize(["f4(f4,f4,f4,f4)", "f8(f8,f8,f8,f8)"], cache=True)
 def _band(t, low, high, soft):
     "How much of a pixel `soft` wide lies between two limits"
-    return unit((t - low) / soft + 0.5) * unit((high - t) / soft + 0.5)
+    return min(max((t - low) / soft + 0.5, 0), 1) * min(max((high - t) / soft + 0.5, 0), 1)
 
 # %% ../../nbs/data/07_street.ipynb #6d6dc42c
 def _surfaces(x, z, soft, deep, far, road, light):
@@ -199,72 +202,85 @@ def draw_building(
         _facade(canvas, light, b, at, (xs - cam.width / 2) * near / cam.focal + 40, z, cover, np.array([0, 0, -1.0]), z / cam.focal)
 
 # %% ../../nbs/data/07_street.ipynb #93d89388
-def _facade(canvas, light, b, at, along, z, cover, normal, step):
-    "Colour, heat and light of a wall: `along` (1,w) metres, `z` (1,w) distance, `step` metres a pixel along"
-    cam = canvas.camera
-    scale = z / cam.focal
-    up = cam.eye - (canvas.rows[at[0]] - cam.horizon) * scale       # (h,w) metres above the ground
-    cover = cover * unit((b.height - up) / scale + .5) * unit(up / scale + .5)
-    sun = max(float(normal @ np.asarray(light.direction)), 0)
-    grime = sample(noise_tile(8, .6, 5), up * 14 + b.seed, along * 22)
-    u, v, rise = along / b.bay, up / b.storey, scale / b.storey
-    bay, floor = np.floor(u), np.floor(v)
-    dice = sample(noise_tile(128, .9, 6), floor * 13 + b.seed, bay * 7)
-    within = v - floor
-    panes = _pulse(u - bay, b.glass, step / b.bay) * _pulse(within, .52, rise)
-    ledge = _pulse((within + .5) % 1, .09, rise)
-    light_on = (dice > _quantile(b.lit)) * light.lamps
-    new = np.empty((10, up.shape[0], along.shape[1]), np.float32)
-    tone = (1 + .11 * grime) * (1 - .2 * ledge)
-    for k in range(3): new[k] = b.colour[k] * tone
-    close = scale.min() < .07   # metres a pixel
-    if close: new[ALBEDO] += .1 * (_pulse(u - bay, b.glass + .13, step / b.bay) * _pulse(within, .63, rise) - panes)
-    _glaze(new, light, panes, dice, light_on)
-    new[HEAT] = (light.sun_heat * sun + 1.2 + .22 * light.cooling) + .5 * grime + .7 * ledge
-    new[HEAT] += panes * (4.5 * light_on - 3.2 - .4 * light.cooling - new[HEAT] * .5)
-    if close: _coolers(new, u, v, step / b.bay, rise, dice)
-    new[SUN], new[AMBIENT] = sun, (.62 - .12 * (normal[2] < 0)) * (.62 + .38 * unit(up / 5))
-    new[INVERSE] = 0   # set when drawing
-    if b.shops and z.min() < 70: _shops(new, b, up, along, light, scale, step, dice)
-    canvas.put(at, cover, new, 1 / z, 0)
-
-# %% ../../nbs/data/07_street.ipynb #7b901d62
-def _coolers(new, u, v, step, rise, dice):
-    "Air conditioners under some windows: a grey box to the eye, a warm one to the thermal sensor"
-    box = _pulse((u + .5) % 1, .2, step) * _pulse((v + .18) % 1, .16, rise) * (dice > 1.1)
-    new[HEAT] += 5.5 * box
-    new[ALBEDO] += box * (.45 - new[ALBEDO]) * .6
-
-def _glaze(new, light, panes, dice, light_on):
-    "Put glass over a wall: it mirrors the sky, or shows a lit room"
-    new[ALBEDO] *= 1 - panes * .93
-    sky = (.5 + .3 * unit(dice + .5)) * panes
-    room = panes * light_on * (.45 + .2 * unit(dice, 2.0))
-    for k, lamp in enumerate((1.0, .74, .42)):
-        new[6 + k] = sky * (light.zenith[k] * .1 + light.horizon[k] * .08) + room * np.where(dice % .4 > .2, lamp, .8)
-
-def _shops(new, b, up, along, light, scale, step, dice):
-    "Shop windows and a band of signs on the ground floor: only the rows that see it"
-    rows = np.flatnonzero(up.min(1) < 3.4)
-    if not len(rows): return
-    part, up, dice = new[:, rows[0]:], up[rows[0]:], dice[rows[0]:]
-    bay = along / b.bay / 2
-    panes = _band(up, .45, 2.35, scale) * _pulse(bay % 1, .86, step / b.bay / 2)
-    wall = unit((b.storey - up) / scale + .5)
-    clean = np.zeros_like(part)
-    for k in range(3): clean[k] = b.colour[k] * .8
-    clean[HEAT] = part[HEAT] * (1 - panes) + panes * (2.5 * light.lamps - 1)
-    clean[SUN:AMBIENT + 1] = part[SUN:AMBIENT + 1]
-    goods = .35 + .22 * unit(1 + sample(noise_tile(32, .5), up * 30, along * 30 + b.seed), 2)
-    _glaze(clean, light, panes, dice, light.lamps * goods)
-    part += wall * (clean - part)
-    _sign_band(part, b, up, along, light, scale)
-
+@compiled()
 def _pulse(t, share, soft):
     "A centred pulse of period one, averaged over a pixel `soft` periods wide"
-    wide = np.maximum(soft, 1e-3)
-    edge = unit((share / 2 - np.abs(t - .5)) / wide + .5)
-    return edge + (share - edge) * unit(wide * 2 - .5)
+    wide = max(soft, 1e-3)
+    edge = min(max((share / 2 - abs(t - .5)) / wide + .5, 0), 1)
+    return edge + (share - edge) * min(max(wide * 2 - .5, 0), 1)
+
+@compiled()
+def _glaze(spot, panes, dice, on, mirror):
+    "Put glass over a pixel of wall: it mirrors the sky, or shows a lit room"
+    sky, room = (.5 + .3 * min(max(dice + .5, 0), 1)) * panes, panes * on * (.45 + .2 * min(max(dice, 0), 2))
+    for k in range(3):
+        spot[k] *= 1 - panes * .93
+        spot[6 + k] = sky * mirror[k] + room * ((1.0, .74, .42)[k] if dice % .4 > .2 else .8)
+
+@compiled()
+def _windows(spot, u, v, wide, rise, plan, weather, mirror, colour, grime, dice):
+    "Wall, frames, panes, ledges and air conditioners at bay `u`, storey `v`; a pixel is `wide` bays and `rise` storeys large"
+    glass, share, close = plan
+    lamps, warm, cold = weather
+    u, v = u - math.floor(u), v - math.floor(v)
+    panes, ledge, on = _pulse(u, glass, wide) * _pulse(v, .52, rise), _pulse((v + .5) % 1, .09, rise), lamps * (dice > share)
+    tone = (1 + .11 * grime) * (1 - .2 * ledge)
+    frame = .1 * (_pulse(u, glass + .13, wide) * _pulse(v, .63, rise) - panes) if close else 0.0
+    for k in range(3): spot[k] = colour[k] * tone + frame
+    _glaze(spot, panes, dice, on, mirror)
+    spot[3] = warm + .5 * grime + .7 * ledge
+    spot[3] += panes * (4.5 * on - cold - spot[3] * .5)
+    if close and dice > 1.1:   # a grey box to the eye, a warm one to the thermal sensor
+        box = _pulse((u + .5) % 1, .2, wide) * _pulse((v + .18) % 1, .16, rise)
+        spot[3] += 5.5 * box
+        for k in range(3): spot[k] += box * (.45 - spot[k]) * .6
+
+@compiled()
+def _shop(spot, front, share, panes, colour, lamps, dice, goods, mirror):
+    "Mix a shop's front into a pixel of wall"
+    for k in range(3): front[k] = .8 * colour[k]
+    front[3] = spot[3] * (1 - panes) + panes * (2.5 * lamps - 1)
+    _glaze(front, panes, dice, lamps * goods, mirror)
+    for k in range(4): spot[k] += share * (front[k] - spot[k])
+    for k in range(6, 9): spot[k] += share * (front[k] - spot[k])
+
+# %% ../../nbs/data/07_street.ipynb #c1d8f2aa
+@compiled()
+def _wall(up, along, step, scale, height, grid, plan, weather, mirror, colour, shops, tiles):
+    "What a wall shows (9,h,w), light apart: `up` (h,w) and `along` (w,) metres; `step` and `scale` (w,) metres a pixel along and up"
+    storey, bay, seed = grid
+    new, spot, front = np.zeros((9, *up.shape), np.float32), np.zeros(9), np.zeros(9)
+    for j in range(up.shape[1]):
+        u, wide, rise = along[j] / bay, step[j] / bay, scale[j] / storey
+        for i in range(up.shape[0]):
+            y, v = up[i, j], up[i, j] / storey
+            if not -scale[j] < y < height + scale[j]: continue
+            grime = tiles[0][int(y * 14 + seed) & 511, int(along[j] * 22) & 511]
+            dice = tiles[1][int(math.floor(v) * 13 + seed) & 511, int(math.floor(u) * 7) & 511]
+            _windows(spot, u, v, wide, rise, plan, weather, mirror, colour, grime, dice)
+            share = min(max((storey - y) / scale[j] + .5, 0), 1) if shops and y < 3.4 + scale[j] else 0.0
+            if share > 0:
+                panes = min(max((y - .45) / scale[j] + .5, 0), 1) * min(max((2.35 - y) / scale[j] + .5, 0), 1) * _pulse(u / 2 % 1, .86, wide / 2)
+                goods = .35 + .22 * min(max(1 + tiles[2][int(y * 30) & 511, int(along[j] * 30 + seed) & 511], 0), 2)
+                _shop(spot, front, share, panes, colour, weather[0], dice, goods, mirror)
+            for k in range(9): new[k, i, j] = spot[k]
+    return new
+
+def _facade(canvas, light, b, at, along, z, cover, normal, step):
+    "Draw a wall: `along` (1,w) metres, `z` (1,w) distance, `step` metres a pixel along"
+    cam = canvas.camera
+    scale = z / cam.focal
+    up = cam.eye - (canvas.rows[at[0]] - cam.horizon) * scale + 0 * along   # (h,w) metres above the ground
+    sun, shops = max(float(normal @ np.asarray(light.direction)), 0), b.shops and float(z.min()) < 70
+    row = lambda x: np.broadcast_to(x, along.shape)[0].astype(np.float64)
+    weather = float(light.lamps), light.sun_heat * sun + 1.2 + .22 * light.cooling, 3.2 + .4 * light.cooling
+    mirror = tuple(float(.1 * a + .08 * b) for a, b in zip(light.zenith, light.horizon, strict=True))
+    new = _wall(up.astype(np.float64), row(along), row(step), row(scale), float(b.height), (float(b.storey), float(b.bay), b.seed),
+        (float(b.glass), _quantile(b.lit), bool(scale.min() < .07)), weather, mirror, tuple(map(float, b.colour)), shops,
+        (noise_tile(8, .6, 5), noise_tile(128, .9, 6), noise_tile(32, .5)))
+    new[SUN], new[AMBIENT] = sun, (.62 - .12 * (normal[2] < 0)) * (.62 + .38 * unit(up / 5))
+    if shops: _sign_band(new, b, up, along, light, scale)
+    canvas.put(at, (cover * _band(up, 0, b.height, scale)).astype(np.float32), new, 1 / z, 0)
 
 def _quantile(share):
     "The value that a normal number exceeds with this probability, roughly"

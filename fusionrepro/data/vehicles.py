@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .canvas import AMBIENT, GLOW, HEAT, SUN, Canvas, capsule, ellipse, paint, polygon
+from .canvas import AMBIENT, GLOW, HEAT, SUN, Canvas, capsule, compiled, ellipse, paint, polygon
 from .light import Light
 from .people import Look, Place, cast_shadow, contact, lit, normal
 
@@ -45,15 +45,15 @@ def look_vehicle(
 # %% ../../nbs/data/06_vehicles.ipynb #10cfaaae
 GLASS, RUBBER, TRIM = (.035, .045, .05), (.025, .025, .027), (.05, .05, .055)
 
+@compiled()
 def _cut(points, axis, limit, sign):
     "The part of a convex polygon where `sign * (coordinate - limit)` is positive"
-    d = sign * (points[:, axis] - limit)
-    out = []
+    d, out, n = sign * (points[:, axis] - limit), np.empty((len(points) + 2, 3)), 0
     for k in range(len(points)):
         p, q, dp, dq = points[k - 1], points[k], d[k - 1], d[k]
-        if dp * dq < 0: out.append(p + (q - p) * dp / (dp - dq))
-        if dq >= 0: out.append(q)
-    return np.array(out)
+        if dp * dq < 0: out[n], n = p + (q - p) * dp / (dp - dq), n + 1
+        if dq >= 0: out[n], n = q, n + 1
+    return out[:n]
 
 @lru_cache(256)
 def _faces(part, size):
@@ -83,9 +83,9 @@ def _faces(part, size):
 # %% ../../nbs/data/06_vehicles.ipynb #04991163
 def _on(face, u0, v0, u1, v1):
     "A rectangle on a four-cornered face: u across from the left, v up"
-    a, b, c, d = face
-    point = lambda u, v: (a * (1 - v) + b * v) * (1 - u) + (d * (1 - v) + c * v) * u
-    return np.array([point(u0, v0), point(u0, v1), point(u1, v1), point(u1, v0)])
+    across, up = np.array([[1 - u0, u0], [1 - u0, u0], [1 - u1, u1], [1 - u1, u1]]), np.array([[1 - v0, v0], [1 - v1, v1], [1 - v1, v1], [1 - v0, v0]])
+    shares = np.stack([across[:, 0] * up[:, 0], across[:, 0] * up[:, 1], across[:, 1] * up[:, 1], across[:, 1] * up[:, 0]], 1)
+    return shares @ face
 
 _SHINE = dict(tail=(.9, .03, .02), nose=(1.0, .95, .8))
 
