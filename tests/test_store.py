@@ -161,6 +161,12 @@ def test_plain_state_dicts_of_ours_are_read_too(tmp_path):
     assert same(model, store.load("tiny", weights=tmp_path / "ours.pt")) and same(model, store.load("tiny", weights=tmp_path / "ours.safetensors"))
 
 
+def test_a_checkpoint_of_a_training_says_what_makes_weights_of_it(tmp_path):
+    save_file({f"modules/net/{k}": v for k, v in Tiny().state_dict().items()}, tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match="checkpoint of a training; `fusionrepro train .*recipe.json`"):
+        store.load("tiny", weights=tmp_path / "weights.safetensors")
+
+
 class Code:
     """Runs when unpickled."""
 

@@ -198,6 +198,8 @@ def _from_file(row: Method, path: Path, options: dict[str, Any]) -> nn.Module:
     tensors, meta = load_tensors(path)
     if "model" in meta:
         return _from_ours(row, path, tensors, meta, options)
+    if any(k.startswith("modules/") for k in tensors):
+        raise CheckpointError(f"{path} is the checkpoint of a training; `fusionrepro train {path.parent / 'recipe.json'}` makes weights of it.")
     return _from_authors(row, path, tensors, options)
 
 
