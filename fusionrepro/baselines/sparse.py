@@ -51,45 +51,51 @@ class Pursuit:
         most: int,           # atoms at most
     ):
         m, p = vectors.shape
-        self.dictionary, self.atoms, self.epsilon, self.count = dictionary, dictionary.T.contiguous(), epsilon, 0
+        self.dictionary, self.atoms, self.epsilon, self.most, self.count = dictionary, dictionary.T.contiguous(), epsilon, most, 0
         self.gram = self.atoms @ dictionary
-        self.residual, self.chosen = vectors.clone(), torch.zeros(m, most, dtype=torch.long, device=vectors.device)
-        self.q, self.r, self.along = vectors.new_zeros(m, most, p), vectors.new_zeros(m, most, most), vectors.new_zeros(m, most)
-
-    @property
-    def open(self) -> Tensor:  # (M,), bool
-        "Which are not described well enough yet"
-        return self.residual.square().sum(1) > self.epsilon**2
+        self.residual, self.open = vectors.clone(), self._far(vectors)
+        self.chosen, self.along = vectors.new_zeros(m, 0, dtype=torch.long), vectors.new_zeros(m, 0)
+        self.q, self.r = vectors.new_zeros(m, 0, p), vectors.new_zeros(m, 0, 0)
 
     def step(self) -> None:
         "One more atom for every vector that is not done"
-        n, before = self.count, self.q[:, :self.count]
-        pick = (self.residual @ self.dictionary).abs().argmax(1)
-        atom = self.atoms[pick]
-        s = self._onto(pick)
-        rest = atom - torch.bmm(s[:, None], before)[:, 0]
+        if self.count == self.along.shape[1]: self._grow()
+        n = self.count
+        pick = (self.residual @ self.dictionary).abs_().argmax(1)
+        s, rest = self._onto(pick), self.atoms[pick]
+        if n: rest = torch.baddbmm(rest[:, None], s[:, None], self.q[:, :n], alpha=-1)[:, 0]
         norm = rest.norm(dim=1)
         live = self.open & (norm > 1e-4)
-        unit = rest * (live / norm.clamp_min(1e-4))[:, None]
-        gain = (unit * self.residual).sum(1)
-        self.residual -= gain[:, None] * unit
+        unit = rest.mul_((live / norm.clamp_min(1e-4))[:, None])
+        gain = torch.linalg.vecdot(unit, self.residual)
+        self.residual.addcmul_(unit, gain[:, None], value=-1)
         self.q[:, n], self.along[:, n], self.chosen[:, n] = unit, gain, pick
         self.r[:, :n, n], self.r[:, n, n] = s * live[:, None], torch.where(live, norm, 1)
-        self.count = n + 1
+        self.count, self.open = n + 1, self._far(self.residual)
+
+    def _far(self, residual: Tensor) -> Tensor:
+        "(M,), bool: which are not described well enough yet"
+        return torch.linalg.vecdot(residual, residual) > self.epsilon**2
+
+    def _grow(self) -> None:
+        "Room for more atoms. Most vectors never need it, and untouched memory is not free."
+        more = min(max(4, self.count), self.most - self.count)
+        self.q, self.r = F.pad(self.q, (0, 0, 0, more)), F.pad(self.r, (0, more, 0, more))
+        self.chosen, self.along = F.pad(self.chosen, (0, more)), F.pad(self.along, (0, more))
 
     def _onto(self, pick: Tensor) -> Tensor:
         "What an atom has of each direction of Q, by solving R^T s = D_I^T d: faster than the product with Q"
         n = self.count
         return torch.linalg.solve_triangular(self.r[:, :n, :n].mT, self.gram[self.chosen[:, :n], pick[:, None]][..., None], upper=False)[..., 0]
 
-    def weights(self) -> Tensor:  # (M,n)
-        "The weights of the chosen atoms"
+    def weights(self, which: Tensor | slice = slice(None)) -> Tensor:  # (M,n)
+        "The weights of the chosen atoms of these vectors"
         n = self.count
-        return torch.linalg.solve_triangular(self.r[:, :n, :n], self.along[:, :n, None], upper=True)[..., 0]
+        return torch.linalg.solve_triangular(self.r[which, :n, :n], self.along[which, :n, None], upper=True)[..., 0]
 
     def keep(self, which: Tensor) -> None:
         "Go on with these vectors only"
-        for name in ("residual", "chosen", "q", "r", "along"): setattr(self, name, getattr(self, name)[which])
+        for name in ("residual", "open", "chosen", "q", "r", "along"): setattr(self, name, getattr(self, name)[which])
 
 # %% ../../nbs/baselines/16_sparse.ipynb #756dbe1c
 def describe(
@@ -101,13 +107,11 @@ def describe(
     "Sparse codes by orthogonal matching pursuit"
     run = Pursuit(vectors, dictionary, epsilon, min(most, vectors.shape[1]))
     code = vectors.new_zeros(len(vectors), dictionary.shape[1])
-    for _ in range(run.chosen.shape[1]):
-        if not bool(run.open.any()): break
-        run.step()
+    while run.count < run.most and bool(run.open.any()): run.step()
     return code.scatter_add_(1, run.chosen[:, :run.count], run.weights()) if run.count else code
 
 # %% ../../nbs/baselines/16_sparse.ipynb #d29ec385
-CHUNK = 1024  # patches at a time: what a step touches stays in the cache
+CHUNK = 2048  # patches at a time: more, and what a step touches leaves the cache; fewer, and each step is mostly overhead
 
 def lengths(
     vectors: Tensor,       # (M,64), zero-mean patches
@@ -115,23 +119,20 @@ def lengths(
     epsilon: float = .1,   # residual norm at which a patch is described
 ) -> Tensor:               # (M,)
     "The sum of the absolute weights of every patch's code"
-    parts = []
-    for some in vectors.split(CHUNK):
-        run, out, where = Pursuit(some, dictionary, epsilon, some.shape[1]), some.new_zeros(len(some)), torch.arange(len(some), device=some.device)
-        for _ in range(some.shape[1]):
-            open_ = run.open
-            left = int(open_.sum())
-            if not left: break
-            if left < .75 * len(where):
-                if run.count: out[where[~open_]] = _length(run)[~open_]
-                run.keep(open_)
-                where = where[open_]
+    out, everywhere = vectors.new_zeros(len(vectors)), torch.arange(len(vectors), device=vectors.device)
+    for some, where in zip(vectors.split(CHUNK), everywhere.split(CHUNK), strict=True):
+        run = Pursuit(some, dictionary, epsilon, some.shape[1])
+        while run.count < run.most and bool(run.open.any()):
+            # To copy the state of the others costs about as much as to take a seventh of them along.
+            if run.open.count_nonzero() < .85 * len(where):
+                out[where[~run.open]] = _length(run, ~run.open)
+                where = where[run.open]
+                run.keep(run.open)
             run.step()
-        if run.count: out[where] = _length(run)
-        parts.append(out)
-    return torch.cat(parts)
+        out[where] = _length(run)
+    return out
 
-def _length(run: Pursuit) -> Tensor: return run.weights().abs().sum(1)
+def _length(run: Pursuit, which: Tensor | slice = slice(None)) -> Tensor: return run.weights(which).abs().sum(1)
 
 # %% ../../nbs/baselines/16_sparse.ipynb #e47da2ee
 def share_of_first(
