@@ -1,12 +1,17 @@
-"""The kinds of figure that fusion papers print: panels, grey-level signals, metric bars, error maps."""
+"""The kinds of figure that fusion papers print: panels, grey-level signals, metric bars, radar plots, error maps."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 Grid = Mapping[str, Mapping[str, Tensor]]  # row label -> column title -> (1,H,W) or (3,H,W) in 0..1
@@ -70,6 +75,54 @@ def bars(frame: pd.DataFrame, metrics: Sequence[str], x: str = "method", hue: st
         axis.tick_params(axis="x", rotation=60, labelsize=8)
         axis.get_legend().remove()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return figure
+
+
+def radar(ax: Axes, table: pd.DataFrame, title: str, first: str = "") -> None:
+    """Methods as polygons on polar axes, every metric a share of the best method's value; the row `first` is drawn last and thick.
+
+    `table` has one row a method and one column a metric, all values >= 0 and more is better.
+    """
+    shares = table / table.max()
+    angles = np.linspace(0, 2 * np.pi, len(table.columns), endpoint=False)
+    close = lambda v: [*v, v[0]]
+    for name in sorted(shares.index, key=lambda n: n == first):
+        style = dict(lw=2.2, color="tab:red", zorder=5) if name == first else dict(lw=1)
+        ax.plot(close(angles), close(shares.loc[name].to_list()), label=name, **style)
+    ax.set_xticks(angles, table.columns, fontsize=8)
+    ax.set_ylim(0, 1.02)
+    ax.set_yticks([0.25, 0.5, 0.75, 1], ["", "0.5", "", "1"], fontsize=6)
+    ax.grid(lw=0.4)
+    ax.set_title(title, fontsize=9)
+
+
+def liveliest(ir: Tensor, vi: Tensor, part: float = 0.25) -> tuple[int, int, int]:
+    """Top, left and side of the square in which two (1,H,W) sources differ most; its side is `part` of their shorter one."""
+    side = max(2, math.ceil(part * min(ir.shape[-2:])))
+    means = F.avg_pool2d((ir - vi).abs()[None], side, 1)[0, 0]
+    return *divmod(int(means.argmax()), means.shape[1]), side
+
+
+def radar_figure(tables: Mapping[str, pd.DataFrame], pictures: Mapping[str, Tensor], square: Sequence[int], first: str = "") -> Figure:
+    """Radar plots, one a data set, over pictures and an enlarged detail of each.
+
+    `tables` holds for each data set what `radar` takes, `pictures` (1,H,W) or (3,H,W) in 0..1 by title, `square` the detail's top, left
+    and side, `first` the method to stress.
+    """
+    n = len(pictures)
+    figure = plt.figure(figsize=(max(8, 1.75 * n), 6.4), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    discs = above.subplots(1, len(tables), subplot_kw=dict(projection="polar"), squeeze=False)[0]
+    for axis, (name, table) in zip(discs, tables.items(), strict=True):
+        radar(axis, table, name, first)
+    above.legend(*discs[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    top, left, side = square
+    for (whole, detail), (title, picture) in zip(below.subplots(2, n, squeeze=False).T, pictures.items(), strict=True):
+        _show(whole, picture)
+        whole.set_title(title, fontsize=8)
+        whole.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec="tab:red", lw=1))
+        _show(detail, picture[:, top : top + side, left : left + side])
+        detail.spines[:].set(visible=True, color="tab:red")
     return figure
 
 
