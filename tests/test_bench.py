@@ -8,11 +8,11 @@ from fusionrepro.errors import InputError
 
 
 @pytest.mark.parametrize("name", ["a2rnet", "smfnet", "daefuse", "nestfuse"])
-def test_ours_and_the_published_program_agree(name):
-    ours, published = bench.build(name), bench.build(name + bench.AS_PUBLISHED)
+def test_ours_and_the_yardstick_agree(name):
+    ours, plain = bench.build(name), bench.build(bench.yardstick(name))
     ir, vi = bench.pair((48, 80))
     with torch.no_grad():
-        mine, theirs, swapped = ours(ir, vi), published(ir, vi), published(vi, ir)
+        mine, theirs, swapped = ours(ir, vi), plain(ir, vi), plain(vi, ir)
     assert theirs.std() > 1e-3, "a flat picture would agree with anything"
     assert (mine - theirs).abs().max() < 1e-5 * max(1.0, theirs.abs().max().item())
     if name != "nestfuse":  # its rule treats both sources alike
@@ -24,6 +24,11 @@ def test_rows_carry_ratios_and_a_training_step():
     assert published.model == "a2rnet as published" and published.cpu_ratio is None
     assert ours.cpu_ratio == pytest.approx(ours.cpu_seconds / published.cpu_seconds)
     assert ours.step_seconds > ours.seconds and ours.training_ratio < 0.5
+
+
+def test_only_what_was_published_is_called_so():
+    assert bench.yardstick("smfnet") == "smfnet as published" and bench.yardstick("average") is None
+    assert bench.yardstick("daefuse") == "daefuse layer by layer", "its authors published no program"
 
 
 def test_unknown_precision_names_the_known_ones():

@@ -19,20 +19,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusionrepro.bench.published import program
+from fusionrepro.bench.published import YARDSTICKS, program
 from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.registry import METHODS, method
 
 TRAINING_PIXELS = 256 * 256  # above, the published programs' graphs do not fit a small machine (A2RNet: 21.6 kB a pixel)
 SIZES = {"128x128": (128, 128), "256x256": (256, 256), "640x480": (480, 640)}
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16}
-AS_PUBLISHED = " as published"  # follows the name of the model
 Fuse = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model at one size; a ratio is ours divided by the published program's, None where there is none."""
+    """One model at one size; a ratio is ours divided by the yardstick's, None where there is none."""
 
     model: str
     size: str  # width x height
@@ -48,14 +47,19 @@ class Row:
     training_ratio: float | None = None
 
 
+def yardstick(name: str) -> str | None:
+    """What the yardstick of a model is called, such as "a2rnet as published"; None where there is none."""
+    return f"{name} {YARDSTICKS[name]}" if name in YARDSTICKS else None
+
+
 def build(name: str) -> nn.Module:
-    """A model in evaluation mode by its registry name, or by "NAME as published"; both have the same weights."""
-    own = name.removesuffix(AS_PUBLISHED)
+    """A model in evaluation mode by its registry name, or the yardstick of that name; both have the same weights."""
+    own = next((model for model in YARDSTICKS if yardstick(model) == name), name)
     pair = program(own)
     if pair is None:
         return method(own).build().eval()
-    ours, published = pair()
-    return ours if own == name else published
+    ours, plain = pair()
+    return ours if own == name else plain
 
 
 def parameters(model: nn.Module) -> int:
@@ -173,7 +177,7 @@ def bench_models(
     precision: str = "32",
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
-    """Measure models by name (empty: all of the registry), beside the published program of those that have one.
+    """Measure models by name (empty: all of the registry), beside the yardstick of those that have one.
 
     `precision` is that of the fusing times: 32 or bf16. `progress` is told what is being measured.
 
@@ -191,8 +195,8 @@ def bench_models(
         raise InputError(f"unknown precision '{precision}': use {', '.join(PRECISIONS)}.")
     models = {}
     for name in chosen:
-        if program(name):
-            models[name + AS_PUBLISHED] = build(name + AS_PUBLISHED)
+        if plain := yardstick(name):
+            models[plain] = build(plain)
         models[name] = build(name)
     return [row for size in sizes for row in _with_ratios(_rows(models, size, repeats, progress, precision))]
 
@@ -212,10 +216,10 @@ def _rows(models: dict[str, nn.Module], size: str, repeats: int, progress: Calla
 
 
 def _with_ratios(rows: list[Row]) -> list[Row]:
-    published = {r.model.removesuffix(AS_PUBLISHED): r for r in rows if r.model.endswith(AS_PUBLISHED)}
+    by_name = {r.model: r for r in rows}
 
     def compared(r: Row) -> Row:
-        base = published.get(r.model)
+        base = by_name.get(yardstick(r.model))
         if base is None:
             return r
         share = lambda field: getattr(r, field) / getattr(base, field) if getattr(base, field) and getattr(r, field) else None

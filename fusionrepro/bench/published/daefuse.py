@@ -1,10 +1,13 @@
-"""DAE-Fuse layer by layer, whole maps at a time. Its authors published no program; the layers are those of Restormer, ResNet and ViT."""
+"""A yardstick for DAE-Fuse, whose authors published no program: our own layers, called one after the other on whole maps.
+
+It is what a straightforward program of the paper would cost, without our strips; the layers are those of Restormer, ResNet and ViT.
+"""
 
 from torch import Tensor, nn
 
 
-class Published(nn.Module):
-    """The layers of our `DAEFuse`, called one after the other."""
+class LayerByLayer(nn.Module):
+    """Our `DAEFuse` layer by layer: the same weights and result, every map made whole before the next begins."""
 
     def __init__(self, ours: nn.Module):
         super().__init__()
@@ -23,4 +26,4 @@ def both() -> tuple[nn.Module, nn.Module]:
 
     torch.manual_seed(0)
     ours = DAEFuse().eval()
-    return ours, Published(ours)
+    return ours, LayerByLayer(ours)
