@@ -12,13 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.attention import fold
+from ..nn.strips import ChannelTable, row_ranges
+
 # %% ../../nbs/daefuse/02_strips.ipynb #c94e0669
 NUMBERS = 1 << 20  # of the widest map of a strip: 4 MB
 
 def strips(height: int, width: int, channels: int) -> list[tuple[int, int]]:
     "Row ranges of a picture whose widest map has that many channels"
     rows = max(4, NUMBERS // (width * channels))
-    return [(lo, min(lo + rows, height)) for lo in range(0, height, rows)]
+    return row_ranges(height, rows)
 
 # %% ../../nbs/daefuse/02_strips.ipynb #0c24dfd4
 class Window:
@@ -63,11 +66,6 @@ class Local:
         if last > first: torch.mm(rows(first, last), self.point, out=room.view(-1, room.shape[-1]))
         return conv3(self.window.seen, self.deep)
 
-def by_heads(gram: Tensor, heads: int) -> Tensor:
-    "The diagonal blocks (heads,c,c) of a (C,C) matrix"
-    c = len(gram) // heads
-    return gram.view(heads, c, heads, c).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-
 def gather(
     ranges: list[tuple[int, int]],
     qkv: Callable[[int, int], tuple[Tensor, Tensor, Tensor]],  # rows lo..hi of queries, keys and values, (r,W,C)
@@ -75,18 +73,11 @@ def gather(
     values: Tensor,        # (H,W,C), is written
 ) -> Tensor:               # (C,C), turns values into the attention's output
     "The first sweep"
-    project, heads = attention.project.weight.flatten(1), len(attention.temperature)
-    c = project.shape[1]
-    gram, squares = project.new_zeros(c, c), project.new_zeros(2, c)
+    table = ChannelTable()
     for lo, hi in ranges:
         q, k, values[lo:hi] = qkv(lo, hi)
-        q, k = q.reshape(-1, c), k.reshape(-1, c)
-        gram.addmm_(q.T, k)
-        squares[0] += q.square().sum(0)
-        squares[1] += k.square().sum(0)
-    lengths = squares.sqrt().clamp_min(1e-12)
-    table = by_heads(gram / torch.outer(*lengths), heads) * attention.temperature
-    return (project @ torch.block_diag(*table.softmax(-1))).T
+        table.add(q.flatten(0, 1), k.flatten(0, 1))
+    return fold(table.softmax(attention.temperature), attention.project).T
 
 # %% ../../nbs/daefuse/02_strips.ipynb #e7b91792
 def feed(

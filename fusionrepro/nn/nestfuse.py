@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError, unknown
+from .strips import row_ranges
 
 # %% ../../nbs/nn/02_nestfuse.ipynb #d3591770
 def scale_widths(
@@ -210,14 +211,13 @@ def convolve(
     buffer = maps[0].new_zeros(4 * rows + 2, 4 * columns + 2, c)
     kernel = winograd_kernel(conv.weight) if wide else conv.weight
     out = None
-    for top in range(0, height, 4 * rows):
+    for top, end in row_ranges(height, 4 * rows):
         gather(buffer, maps, below, (height, width), top)
         if wide: y = winograd(buffer, kernel, conv.bias)
         else: y = F.conv2d(buffer.permute(2, 0, 1)[None], kernel, conv.bias)[0].permute(1, 2, 0)
-        n = min(4 * rows, height - top)
-        y = then(y[:n, :width].reshape(n * width, k)).view(n, width, -1)
+        y = then(y[:end - top, :width].reshape(-1, k)).view(end - top, width, -1)
         if out is None: out = y.new_empty(height, width, y.shape[2])
-        out[top:top + n] = y
+        out[top:end] = y
     return out
 
 def pixelwise(y: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -286,7 +286,7 @@ def rule_strips(
     of_a, of_b = energy(a), energy(b)
     total = of_a + of_b + 1e-5
     here = torch.sigmoid(a.mean(2, keepdim=True) - b.mean(2, keepdim=True))
-    for r in range(0, len(a), 16):
-        rows = slice(r, r + 16)
+    for lo, hi in row_ranges(len(a), 16):
+        rows = slice(lo, hi)
         a[rows].mul_((of_a / total + here[rows]).div_(2)).addcmul_(b[rows], (of_b / total + 1 - here[rows]).div_(2))
     return a

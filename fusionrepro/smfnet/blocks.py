@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn.attention import DenseChannelAttention, LayerNorm2d, TransformerBlock
-from .strips import WHOLE, Edges, conv, crop, fold, gather, sweep
+from ..nn.attention import DenseChannelAttention, LayerNorm2d, TransformerBlock, fold
+from .strips import WHOLE, Edges, conv, crop, gather, sweep
 
 # %% ../../nbs/smfnet/02_blocks.ipynb #de59e0a1
 class LeFF(nn.Module):
@@ -49,7 +49,7 @@ class Transformer(TransformerBlock):
         one, local = a.qkv[0].weight, a.qkv[1].weight
         def keys(x, edges):
             return conv(conv(self.norm1(x), one[:2 * c]), local[:2 * c], None, edges, groups=2 * c).chunk(2, 1)
-        matrix = fold(gather(keys, x, temperature=a.temperature, halo=1), a.project)
+        matrix = fold(gather(keys, x, temperature=a.temperature, halo=1), a.project)[..., None, None]
         def refine(x, edges):
             v = conv(conv(self.norm1(x), one[2 * c:]), local[2 * c:], None, edges, groups=c)
             x = crop(x, edges, 1) + F.conv2d(v, matrix)
@@ -78,7 +78,7 @@ class BaseBlock(nn.Module):
         if torch.is_grad_enabled() or len(x) > 1: return self.feed_forward(x + self.attention(self.norm1(x)))
         a, c, kernel = self.attention, x.shape[1], self.attention.kernel()
         keys = lambda x, edges: conv(self.norm1(x), kernel[:2 * c], None, edges).chunk(2, 1)
-        matrix = fold(gather(keys, x, temperature=a.temperature, halo=1), a.project).flatten(1)
+        matrix = fold(gather(keys, x, temperature=a.temperature, halo=1), a.project)
         values = torch.einsum("om,mcij->ocij", matrix, kernel[2 * c:].to(matrix.dtype))
         step = lambda x, edges: self.feed_forward(crop(x, edges, 1) + conv(self.norm1(x), values, None, edges))
         return sweep(step, x, halo=1)

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import unknown
-from ..nn.attention import CrossChannelAttention, LayerNorm2d
+from ..nn.attention import CrossChannelAttention, LayerNorm2d, fold
 from .blocks import BaseBlock, Bottleneck, GradientDense, Transformer
-from .strips import WHOLE, Edges, conv, crop, fold, gather, sweep
+from .strips import WHOLE, Edges, conv, crop, gather, sweep
 
 # %% ../../nbs/smfnet/03_branches.ipynb #fc89291e
 def halves(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ class DetailBranch(nn.Module):
             return conv(F.conv2d(z, *one), *wide, edges, groups=len(wide[0]))
         def keys(i):
             f = lambda x, g, edges: (local(a.q, self.normed(g)[1 - i], edges), local(a.kv, self.normed(x)[i], edges, slice(c)))
-            return fold(gather(f, x, guide, temperature=a.temperature, halo=1), a.project)
+            return fold(gather(f, x, guide, temperature=a.temperature, halo=1), a.project)[..., None, None]
         matrices = [keys(0), keys(1)]
         def step(x, edges):
             values = [local(a.kv, z, edges, slice(c, None)) for z in self.normed(x)]
