@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .classic import ClassicModel, extend, separable
+from .classic import ClassicModel, extend
 from .simple import collapse, pyramid
 from ..errors import InputError
 
@@ -92,11 +92,19 @@ def apply_polynomials(
     return out
 
 # %% ../../nbs/baselines/15_multiscale.ipynb #c63cd94e
+def _along(x: Tensor, taps: Sequence[float], gap: int, dim: int) -> Tensor:
+    "Filter one side with symmetric taps `gap` pixels apart; shifted views cost a pass a tap, a matrix as large as the side far more"
+    n, r = x.shape[dim], len(taps) // 2
+    wide = extend(x, *((r * gap, 0) if dim == -2 else (0, r * gap)), "symmetric")
+    at = lambda k: wide.narrow(dim, (r + k) * gap, n)
+    out = taps[r] * at(0)
+    for k in range(1, r + 1):
+        if taps[r + k]: out = out.add_(at(k) + at(-k), alpha=taps[r + k])
+    return out
+
 def _smoothing(taps: Sequence[float], level: int):
     "The operator 2PP-1 with taps 2^level pixels apart"
-    holes = torch.zeros((len(taps) - 1) * 2**level + 1, dtype=torch.float64)
-    holes[::2**level] = torch.tensor(taps, dtype=torch.float64)
-    return lambda x: 2 * separable(x, holes, "symmetric") - x
+    return lambda x: (2 * _along(_along(x, taps, 2**level, -2), taps, 2**level, -1)).sub_(x)
 
 def smooth_split(
     x: Tensor,           # (N,1,H,W)
