@@ -10,6 +10,7 @@ import threading
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -312,6 +313,21 @@ def test_published_pictures_are_reproduced(oracles, monkeypatch, name):
     found = verify.verify(name, progress=False)
     assert found.ok, str(found)
     assert name not in EXACT or found.overall.largest <= 1
+
+
+def test_a_classic_is_verified_with_the_options_of_the_published_pictures(oracles, monkeypatch):
+    asked = {}
+
+    def loaded(name, weights, device, **options):
+        asked[name] = (weights, options)
+        return SimpleNamespace(weights_id="none")
+
+    monkeypatch.setattr(verify, "load", loaded)
+    monkeypatch.setattr(verify, "_compare", lambda model, scene, paths, device: verify.Difference(scene.name, 0, 0.0, 99.0))
+    monkeypatch.setattr(verify, "published", smallest)
+    for name in ("nsct_sr", "tif"):
+        verify.verify(name, progress=False)
+    assert asked == {"nsct_sr": ("default", {"dictionary": "published", "step": 2, "epsilon": 0.1}), "tif": ("default", {})}
 
 
 def test_what_was_reached_is_recorded_for_all_and_not_worse_than_demanded():

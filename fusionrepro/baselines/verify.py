@@ -104,7 +104,9 @@ def verify(
         raise InputError(f"there is no published picture to compare {name} with: choose one of {', '.join(verifiable())}.")
     files = list(dict.fromkeys(f for s in found.scenes for f in (s.fused, s.ir, s.vi)))
     paths = dict(zip(files, obtain(files, f"the published pictures of {name}", progress=progress, wait=wait), strict=True))
-    model = load(name, "published" if METHODS[name].trained else "default", device)
+    # A trained network's options come with its weights; a classic's, if the published pictures were made with other than the defaults, from here.
+    options = {} if METHODS[name].trained else next((w.options for w in found.weights.values()), {})
+    model = load(name, "published" if METHODS[name].trained else "default", device, **options)
     return Verification(name, model.weights_id, tuple(_compare(model, s, paths, device) for s in found.scenes), found.level, device)
 
 
