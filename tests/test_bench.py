@@ -34,3 +34,11 @@ def test_only_what_was_published_is_called_so():
 def test_unknown_precision_names_the_known_ones():
     with pytest.raises(InputError, match="use 32, bf16"):
         bench.bench_models(["average"], ["128x128"], precision="8")
+
+
+def test_scenes_beside_a_yardstick():
+    from fusionrepro.bench.scenes import bench_scenes
+
+    table = bench_scenes(count=2, size=(48, 64), repeats=1)
+    assert (table.cpu_s > 0).all() and table["times SSIM"].iloc[1] == 1
+    assert table["a second"].iloc[0] == pytest.approx(1 / table.cpu_s.iloc[0])

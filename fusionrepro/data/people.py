@@ -160,6 +160,7 @@ def _darken(planes, y0, y1, x0, x1, shape, depth, heat):
             planes[AMBIENT, i, j] *= 1 - dark
             planes[HEAT, i, j] += heat * dark
 
+# %% ../../nbs/data/05_people.ipynb #3e9ab7c4
 def cast_shadow(
     canvas: Canvas, light: Light,
     place: Place,
