@@ -58,6 +58,7 @@ class MSFAMRecipe(Recipe):
     judge_epochs: int = knob(10, least=1)
     judge_batch: int = knob(16, least=1)
     judge_width: int = knob(32, least=1)
+    judge_norm: Literal["spectral", "batch"] = "spectral"  # see `02_constraint`
     width: int = knob(64, least=8)           # of the network, as the five below
     block: Literal["shortcut", "fitted", "textbook", "light"] = "shortcut"
     decoder: Literal["light", "hin"] = "light"
@@ -158,12 +159,13 @@ class JudgeRecipe(Recipe):
     flips: str = "hv"
     fit_to: Literal["crop", "resize"] = "crop"
     width: int = 32
+    norm: str = "spectral"
     first: str = ""  # hash of the first stage, whose network fuses for it
 
 def judge_recipe(recipe: MSFAMRecipe) -> JudgeRecipe:
     "The part of a recipe that decides its judge"
     same = {k: getattr(recipe, k) for k in ("profile", "seed", "data", "split", "limit", "crop", "lr", "flips", "fit_to", "precision", "channels_last", "compile")}
-    return JudgeRecipe(**same, batch=recipe.judge_batch, epochs=recipe.judge_epochs, width=recipe.judge_width, first=first_recipe(recipe).hash)
+    return JudgeRecipe(**same, batch=recipe.judge_batch, epochs=recipe.judge_epochs, width=recipe.judge_width, norm=recipe.judge_norm, first=first_recipe(recipe).hash)
 
 def train_judge(
     recipe: JudgeRecipe,
@@ -175,7 +177,7 @@ def train_judge(
 ) -> ConstraintNet:
     "The judge in evaluation mode, its weights frozen"
     pairs = training_pairs(recipe) if pairs is None else pairs
-    with seeded(recipe.seed, "judge"): net = ConstraintNet(recipe.width)
+    with seeded(recipe.seed, "judge"): net = ConstraintNet(recipe.width, norm=recipe.norm)
     optimizer = torch.optim.Adam(net.parameters(), recipe.lr)
     @torch.no_grad()
     def nested(ir: Tensor, vi: Tensor) -> Tensor: return first(ir, vi).clamp(0, 1)
