@@ -33,7 +33,7 @@ class DeRUNRecipe(Recipe):
     lr: float = 1e-4                         # Adam
     clip: float = knob(1.0, least=0)         # norm of the gradient; 0: as it is
     loss: Literal["lgde", "gradient", "joint", "none"] = "lgde"  # texture term: Table 3d
-    gamma: float = knob(10.0, least=0)       # its weight, Eq. 14
+    gamma: float = knob(10.0, least=0)       # its weight, Eq. 14; the shorter profiles take 1, see `05_losses`
     pixel_v: float = knob(0.0, least=0)      # weight of MSE(X, V), which the paper does not have
     bins: int = knob(8, least=2)             # I, directions
     sharpness: float = 10.0                  # of the soft bins
@@ -52,9 +52,9 @@ class DeRUNRecipe(Recipe):
 
 # %% ../../nbs/derun/06_training.ipynb #b2d1d354
 PROFILES = {
-    "smoke": dict(data="scenes", limit=4, crop=32, batch=4, epochs=6, repeat=2, lr=2e-3, stages=3, width=4),
-    "laptop": dict(data="tno", split="extra", crop=64, batch=4, epochs=26, repeat=8, lr=1e-3),
-    "gpu": dict(data="tno", split="extra", crop=128, batch=4, epochs=60, repeat=4, lr=3e-4),
+    "smoke": dict(data="scenes", limit=4, crop=32, batch=4, epochs=6, repeat=2, lr=2e-3, gamma=1.0, stages=3, width=4),
+    "laptop": dict(data="tno", split="extra", crop=64, batch=4, epochs=26, repeat=8, lr=1e-3, gamma=1.0),
+    "gpu": dict(data="tno", split="extra", crop=128, batch=4, epochs=60, repeat=4, lr=3e-4, gamma=1.0),
     "paper": dict(data="tno", split="extra", crop=128, batch=4, epochs=150, repeat=4),
 }
 RECIPE = DeRUNRecipe
