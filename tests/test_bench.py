@@ -42,3 +42,10 @@ def test_scenes_beside_a_yardstick():
     table = bench_scenes(count=2, size=(48, 64), repeats=1)
     assert (table.cpu_s > 0).all() and table["times SSIM"].iloc[1] == 1
     assert table["a second"].iloc[0] == pytest.approx(1 / table.cpu_s.iloc[0])
+
+
+def test_a_long_model_is_measured_once(monkeypatch):
+    monkeypatch.setattr(bench, "LONG", 0.0)
+    calls = []
+    spent = bench.times({"m": lambda ir, vi: calls.append(1) or ir}, (8, 8), repeats=3)
+    assert len(calls) == 1 and spent["m"][1] > 0
