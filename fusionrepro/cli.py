@@ -282,7 +282,7 @@ def bench_metrics(
 @bench_app.command("scenes")
 def bench_scenes(
     count: Annotated[int, typer.Option(min=1, help="Pairs of a round.")] = 24,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds; the fastest counts.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 3,
 ) -> None:
     """Measure the procedural scenes.
 

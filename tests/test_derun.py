@@ -317,3 +317,22 @@ def test_full_recipes_are_the_paper():
         8,
     )
     assert sum(p.numel() for p in training.build(paper).parameters()) == 15_449
+
+
+def test_what_the_printed_gamma_asks_for_on_real_pairs(data_root):
+    from kornia.filters import gaussian_blur2d
+
+    from fusionrepro.data.manifests import load_dataset
+    from fusionrepro.derun.losses import fusion_terms
+
+    def total(x, u, v, gamma):
+        return fusion_terms(x, u, v, gamma=gamma)["total"].item()
+
+    costs = {1: {"V": 0.0, "mixture": 0.0}, 10: {"V": 0.0, "mixture": 0.0}}
+    for pair in load_dataset("tno", limit=4):
+        u, v = (x[None, :, :200, :200] for x in (pair.ir, pair.vi))
+        broad_u, broad_v = (gaussian_blur2d(x, (61, 61), (10.0, 10.0)) for x in (u, v))
+        for gamma, found in costs.items():
+            found["V"] += total(v, u, v, gamma)
+            found["mixture"] += total(broad_u + v - broad_v, u, v, gamma)
+    assert costs[10]["V"] < costs[10]["mixture"] and costs[1]["mixture"] < costs[1]["V"]

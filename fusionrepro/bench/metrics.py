@@ -116,7 +116,7 @@ def pairs(
     return (torch.maximum(a, b) * 0.6 + a * 0.4).clamp(0, 1), a, b
 
 
-def _seconds(run: Callable, repeats: int, device: torch.device) -> tuple[float, float]:
+def seconds(run: Callable, repeats: int, device: torch.device) -> tuple[float, float]:
     """Median CPU seconds and wall seconds of a call."""
     cpu, wall = [], []
     for _ in range(repeats):
@@ -141,8 +141,8 @@ def bench_metrics(
     ours = evaluate(*here, metrics=NAMES)  # also warms up
     theirs = plain(*levels)
     difference = max(abs(ours[n].iloc[0] - theirs[n]) / abs(theirs[n]) for n in NAMES)
-    cpu, wall = _seconds(lambda: evaluate(*here, metrics=NAMES), repeats, place)
-    plain_cpu, plain_wall = _seconds(lambda: plain(*levels), repeats, torch.device("cpu"))
+    cpu, wall = seconds(lambda: evaluate(*here, metrics=NAMES), repeats, place)
+    plain_cpu, plain_wall = seconds(lambda: plain(*levels), repeats, torch.device("cpu"))
     rows = [
         dict(version="fusionrepro", device=str(place), cpu_s=cpu / count, wall_s=wall / count),
         dict(version="plain", device="cpu", cpu_s=plain_cpu, wall_s=plain_wall),

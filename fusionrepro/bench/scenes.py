@@ -1,25 +1,12 @@
 """How many procedural pairs a second one core makes, beside scikit-image's SSIM of such a pair."""
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import torch
 from skimage.metrics import structural_similarity
 
+from fusionrepro.bench.metrics import seconds
 from fusionrepro.data.scenes import scene_dataset
-
-
-def _seconds(run: Callable, count: int, repeats: int) -> float:
-    """Least CPU seconds of one of `count` calls, over `repeats` rounds."""
-    rounds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        for k in range(count):
-            run(k)
-        rounds.append((time.process_time() - start) / count)
-    return min(rounds)
 
 
 def bench_scenes(
@@ -35,8 +22,9 @@ def bench_scenes(
         pair = scenes[0]
         a, b = (np.float64(x[0].numpy()) for x in (pair.ir, pair.vi))
         ssim = dict(data_range=1.0, gaussian_weights=True, sigma=1.5)
-        made = _seconds(scenes.__getitem__, count, repeats)
-        yardstick = _seconds(lambda k: structural_similarity(a, b, **ssim), count, repeats)
+        cpu = torch.device("cpu")
+        made = seconds(lambda: scenes[:count], repeats, cpu)[0] / count
+        yardstick = seconds(lambda: [structural_similarity(a, b, **ssim) for _ in range(count)], repeats, cpu)[0] / count
     finally:
         torch.set_num_threads(threads)
     rows = [("a pair", made), ("SSIM of a pair, scikit-image", yardstick)]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import AMBIENT, HEAT, SUN, Canvas, capsule, compiled, ellipse, paint, polygon_cover
+from ..compiling import compiled
+from .canvas import AMBIENT, HEAT, SUN, Canvas, capsule, ellipse, paint, polygon_cover
 from .light import Light
 
 # %% ../../nbs/data/05_people.ipynb #f2d34d93

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.signal import lfilter
 
-from .canvas import ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, compiled, noise_tile, sample, unit
+from ..compiling import compiled
+from .canvas import ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, noise_tile, sample, unit
 from .light import Light
 
 # %% ../../nbs/data/09_sensors.ipynb #715f494b

@@ -13,8 +13,9 @@ from functools import lru_cache
 import numpy as np
 from numba import vectorize
 
+from ..compiling import compiled
 from fusionrepro.data.canvas import (
-    ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, Canvas, compiled, noise_tile, sample, unit,
+    ALBEDO, AMBIENT, GLOW, HEAT, INVERSE, SUN, TILE, Canvas, noise_tile, sample, unit,
 )
 from .light import Light
 
@@ -255,13 +256,13 @@ def _wall(up, along, step, scale, height, grid, plan, weather, mirror, colour, s
         for i in range(up.shape[0]):
             y, v = up[i, j], up[i, j] / storey
             if not -scale[j] < y < height + scale[j]: continue
-            grime = tiles[0][int(y * 14 + seed) & 511, int(along[j] * 22) & 511]
-            dice = tiles[1][int(math.floor(v) * 13 + seed) & 511, int(math.floor(u) * 7) & 511]
+            grime = tiles[0][int(y * 14 + seed) & (TILE - 1), int(along[j] * 22) & (TILE - 1)]
+            dice = tiles[1][int(math.floor(v) * 13 + seed) & (TILE - 1), int(math.floor(u) * 7) & (TILE - 1)]
             _windows(spot, u, v, wide, rise, plan, weather, mirror, colour, grime, dice)
             share = min(max((storey - y) / scale[j] + .5, 0), 1) if shops and y < 3.4 + scale[j] else 0.0
             if share > 0:
-                panes = min(max((y - .45) / scale[j] + .5, 0), 1) * min(max((2.35 - y) / scale[j] + .5, 0), 1) * _pulse(u / 2 % 1, .86, wide / 2)
-                goods = .35 + .22 * min(max(1 + tiles[2][int(y * 30) & 511, int(along[j] * 30 + seed) & 511], 0), 2)
+                panes = _band(y, .45, 2.35, scale[j]) * _pulse(u / 2 % 1, .86, wide / 2)
+                goods = .35 + .22 * min(max(1 + tiles[2][int(y * 30) & (TILE - 1), int(along[j] * 30 + seed) & (TILE - 1)], 0), 2)
                 _shop(spot, front, share, panes, colour, weather[0], dice, goods, mirror)
             for k in range(9): new[k, i, j] = spot[k]
     return new

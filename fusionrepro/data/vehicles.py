@@ -10,7 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from .canvas import AMBIENT, GLOW, HEAT, SUN, Canvas, capsule, compiled, ellipse, paint, polygon
+from ..compiling import compiled
+from .canvas import AMBIENT, GLOW, HEAT, SUN, Canvas, capsule, ellipse, paint, polygon
 from .light import Light
 from .people import Look, Place, cast_shadow, contact, lit, normal
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError, unknown
-from ..losses.gradient import gradient_loss
+from ..losses.gradient import gradient_loss, sobel_slopes
 
 # %% ../../nbs/derun/05_losses.ipynb #4505fe7c
 _FLAT = 1e-5  # slopes of a grey level are 0.004 and more; below lies rounding
@@ -23,9 +23,7 @@ def slopes(
     x: Tensor,              # (N,1,H,W)
 ) -> tuple[Tensor, Tensor]: # to the right and downwards, (N,1,H,W) each
     "Sobel with reflected borders; 1 for a ramp of 1 a pixel"
-    across = x.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
-    both = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), torch.stack([across, across.T])[:, None])
-    return both[:, :1], both[:, 1:]
+    return (sobel_slopes(x, "reflect") / 8).split(1, 1)
 
 def directions(
     x: Tensor,      # (N,1,H,W)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError, unknown
+from ..losses.gradient import sobel_slopes
 from ..losses.ssim import blur, gaussian, ssim
 
 # %% ../../nbs/msfam/03_losses.ipynb #2b3553a2
@@ -75,8 +76,7 @@ def edges(
     tiny: float = 1e-6,  # keeps root and quotient differentiable
 ) -> tuple[Tensor, Tensor]:  # strength and direction, (N,1,H,W) each; direction in -pi/2..pi/2
     "Sobel edges"
-    down = x.new_tensor([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
-    sx, sy = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), torch.stack([down.T, down])[:, None]).split(1, 1)
+    sx, sy = sobel_slopes(x).split(1, 1)
     strength = (sx.square() + sy.square() + tiny**2).sqrt()
     return strength, torch.atan(sy / torch.where(sx < 0, sx - tiny, sx + tiny))
 
