@@ -79,17 +79,30 @@ def score(
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="The whole catalogue as JSON, for programs.")] = False,
     timed: Annotated[bool, typer.Option("--time", help="Measure one 640x480 pair of every method on this machine (minutes).")] = False,
+    record: Annotated[bool, typer.Option("--record", help="With --time: keep what was measured in results/times.csv.")] = False,
 ) -> None:
     """List the fusion methods.
 
-    Size, operations, where the weights come from, and how close each is to what its authors published.
+    Size, operations, seconds, where the weights come from, and how close each is to what its authors published.
     """
     from dataclasses import asdict
 
-    from fusionrepro.baselines.catalogue import catalogue, times
+    from fusionrepro.baselines.catalogue import catalogue, record_times
     from fusionrepro.reproduction.tables import models_table
 
-    entries = catalogue(seconds=times() if timed else None)
+    if record and not timed:
+        raise InputError("--record keeps what --time measures: give both.")
+    seconds = None
+    if timed:
+        from rich.console import Console
+
+        from fusionrepro.bench.models import machine, method_seconds
+
+        with Console(stderr=True).status("building the models") as line:
+            seconds = method_seconds(line.update)
+        if record:
+            record_times(seconds, machine())
+    entries = catalogue(seconds=seconds)
     if as_json:
         typer.echo(json.dumps([asdict(e) for e in entries], indent=1, ensure_ascii=False))
     else:

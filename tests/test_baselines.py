@@ -17,6 +17,7 @@ import torch
 
 from fusionrepro import cli, fuse, settings
 from fusionrepro.baselines import catalogue, verify
+from fusionrepro.bench import models as bench
 from fusionrepro.data import published as pub
 from fusionrepro.errors import CheckpointError, DataError, DownloadError, InputError
 from fusionrepro.registry import METHODS
@@ -424,5 +425,19 @@ def test_catalogue_as_json(call, results):
     assert "within 1 grey levels" in catalogue.entry("u2fusion").verified
 
 
-def test_times_are_measured():
-    assert 0 < catalogue.times(["average"], (16, 16), 1)["average"] < 5
+def test_times_are_recorded(call, results, monkeypatch):
+    assert catalogue.entry("average").seconds is None and not catalogue.recorded_times()
+    catalogue.record_times({"tif": 0.12345}, "a machine")
+    catalogue.record_times({"average": 0.001}, "another")
+    assert list(catalogue.recorded_times()) == ["average", "tif"]
+    assert catalogue.recorded_times()["tif"]["seconds"] == 0.123 and catalogue.recorded_times()["tif"]["machine"] == "a machine"
+    assert catalogue.catalogue(["tif"])[0].seconds == 0.123
+    code, out, err = call("models", "--record")
+    assert code == 1 and "--time" in err and not out
+    monkeypatch.setitem(bench.SIZES, "640x480", (16, 16))
+    monkeypatch.setattr(bench, "METHODS", {n: METHODS[n] for n in ("average", "tif")})
+    assert call("models", "--time", "--record")[0] == 0
+    assert 0 < catalogue.recorded_times()["tif"]["seconds"] < 5 and catalogue.recorded_times()["tif"]["machine"] != "a machine"
+    (results.parent / "times.csv").write_text("method,seconds\ntif,fast\n")
+    code, _, err = call("models")
+    assert code == 1 and "times.csv is damaged" in err

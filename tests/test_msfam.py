@@ -343,3 +343,16 @@ def test_published_network_is_built_from_its_card(tmp_path):
     ir, vi = noise(dtype=torch.float32)
     with torch.no_grad():
         assert torch.allclose(store.load("msfam", path)(ir, vi), model(ir, vi), atol=1e-2)
+
+
+def test_what_the_printed_weights_ask_for_on_real_pairs(data_root):
+    from fusionrepro.data.manifests import load_dataset
+
+    costs = dict.fromkeys([(d, name) for d in ("literal", "swapped") for name in ("ir", "vi", "mean")], 0.0)
+    for pair in load_dataset("tno", limit=6):
+        ir, vi = (x[None, :, :240, :240] for x in (pair.ir, pair.vi))
+        for direction, name in costs:
+            fused = {"ir": ir, "vi": vi, "mean": (ir + vi) / 2}[name]
+            costs[direction, name] += pull_push_loss(fused, ir, vi, direction).item()
+    assert min(costs["literal", "ir"], costs["literal", "vi"]) < costs["literal", "mean"]
+    assert costs["swapped", "mean"] < min(costs["swapped", "ir"], costs["swapped", "vi"])

@@ -19,7 +19,7 @@ MODULES = sorted(p for p in (ROOT / "fusionrepro").rglob("*.py") if "__pycache__
 PAPERS = ("a2rnet", "smfnet", "daefuse", "msfam", "derun")
 FLOORS = [  # a room imports only from floors below its own
     {"errors"},
-    {"files", "settings", "registry", "progress", "compiling"},
+    {"files", "settings", "registry", "progress", "compiling", "precision"},
     {"imaging"},
     {"data"},
     {"metrics", "losses", "nn"},

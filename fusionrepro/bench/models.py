@@ -5,6 +5,7 @@ one process, so that a busy machine slows both; memory is the peak of a fresh pr
 """
 
 import json
+import platform
 import statistics
 import subprocess
 import sys
@@ -13,14 +14,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import psutil
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from fusionrepro.bench.published import YARDSTICKS, program
 from fusionrepro.errors import FusionReproError, InputError
+from fusionrepro.nn.fusion import gflop
 from fusionrepro.registry import METHODS, method
 
 TRAINING_PIXELS = 256 * 256  # above, the published programs' graphs do not fit a small machine (A2RNet: 21.6 kB a pixel)
@@ -36,7 +38,7 @@ class Row:
     model: str
     size: str  # width x height
     parameters: int  # that take part
-    gflop: float  # of fusing one pair, a multiplication and an addition counted apart
+    gflop: float | None  # of fusing one pair, a multiplication and an addition counted apart; None: no network
     cpu_seconds: float  # of all threads together, median
     seconds: float  # on the wall, median
     peak_mib: float  # memory that fusing one pair adds to a process
@@ -73,14 +75,6 @@ def pair(size: tuple[int, int], batch: int = 1) -> tuple[Tensor, Tensor]:
     return tuple(torch.rand(batch, 1, *size, generator=generator) for _ in range(2))
 
 
-def gflop(model: Fuse, size: tuple[int, int]) -> float:
-    """Billions of operations of one fused pair."""
-    # Gradients on: our fast path computes the same function with fewer, and the plain count is the comparable one.
-    with FlopCounterMode(display=False) as counter:
-        model(*pair(size))
-    return counter.get_total_flops() / 1e9
-
-
 LONG = 20.0  # seconds beyond which warming up matters little and repeating costs much
 
 
@@ -99,6 +93,15 @@ def times(models: dict[str, Fuse], size: tuple[int, int], repeats: int = 3, prec
                 if turn or took[1] >= LONG:  # the first turn warms up
                     spent[name].append(took)
     return {k: tuple(statistics.median(x) for x in zip(*v, strict=True)) for k, v in spent.items()}
+
+
+def method_seconds(progress: Callable[[str], None] = lambda text: None, size: str = "640x480") -> dict[str, float]:
+    """Median wall seconds of one pair with every method of the registry; untrained networks, which are as fast."""
+    found = {}
+    for name in METHODS:
+        progress(f"time of {name} at {size}")
+        found[name] = times({name: build(name)}, SIZES[size])[name][1]
+    return found
 
 
 def step_seconds(models: dict[str, nn.Module], size: tuple[int, int], repeats: int = 3) -> dict[str, float]:
@@ -176,6 +179,20 @@ def _measure_peak(name: str, size: tuple[int, int], threads: int) -> int:
     return max(max(seen) - before, 0)
 
 
+def processor() -> str:
+    """What the processor of this machine calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """The processor and the threads that a measurement here uses."""
+    return f"{processor()}, {torch.get_num_threads()} threads"
+
+
 def bench_models(
     names: Sequence[str] = (),
     sizes: Sequence[str] = tuple(SIZES),
@@ -215,7 +232,7 @@ def _rows(models: dict[str, nn.Module], size: str, repeats: int, progress: Calla
     steps = step_seconds(trained, shape, repeats)
     for name, model in models.items():
         progress(f"memory of {name} at {size}")
-        row = partial(Row, name, size, parameters(model), gflop(model, shape), *spent[name])
+        row = partial(Row, name, size, parameters(model), gflop(model, shape) if parameters(model) else None, *spent[name])
         training = training_bytes(model, shape) / 2**20 if name in trained else None
         rows.append(row(peak_bytes(name, shape) / 2**20, steps.get(name), training))
     return rows

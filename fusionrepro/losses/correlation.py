@@ -9,13 +9,15 @@ __all__ = ['correlation', 'decomposition_loss']
 import torch
 from torch import Tensor
 
+from ..precision import full_precision
+
 # %% ../../nbs/losses/02_correlation.ipynb #6480b839
 def correlation(
     x: Tensor,  # (N,C,H,W)
     y: Tensor,  # the same shape
 ) -> Tensor:    # scalar in -1..1
     "Pearson's correlation over the pixels, averaged over channels and samples; differentiable"
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         x, y = (v.flatten(2) if v.dtype == torch.float64 else v.float().flatten(2) for v in (x, y))
         x, y = (v - v.mean(-1, keepdim=True) for v in (x, y))
         # sqrt(a + tiny) rather than sqrt(a): a flat channel must have a gradient of zero, not NaN.

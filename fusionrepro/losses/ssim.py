@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..precision import full_precision
 
 # %% ../../nbs/losses/00_ssim.ipynb #ceacc173
 @lru_cache(maxsize=16)
@@ -42,7 +43,7 @@ def ssim(
     # The variances are small differences of large numbers: half precision would leave noise.
     x, y = x.float() if x.dtype != torch.float64 else x, y.float() if y.dtype != torch.float64 else y
     row = torch.tensor(gaussian(window, sigma), dtype=x.dtype, device=x.device)
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         mx, my, xx, yy, xy = blur(torch.cat([x, y, x * x, y * y, x * y], 1), row).chunk(5, 1)
         c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
         means = (2 * mx * my + c1) / (mx * mx + my * my + c1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import InputError, unknown
 from ..losses.gradient import sobel_slopes
 from ..losses.ssim import blur, gaussian, ssim
+from ..precision import full_precision
 
 # %% ../../nbs/msfam/03_losses.ipynb #2b3553a2
 def reconstruction_loss(
@@ -56,7 +57,7 @@ def ms_ssim(
     x, y = (v if v.dtype == torch.float64 else v.float() for v in (x, y))
     row = torch.tensor(gaussian(min(11, (side - 1) // 2 * 2 + 1), 1.5), dtype=x.dtype, device=x.device)
     result, total = 1, sum(_POWERS[:scales]) if scales < 5 else 1
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         for scale in range(scales):
             if scale:
                 odd = (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)

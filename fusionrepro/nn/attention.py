@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..precision import full_precision
 
 # %% ../../nbs/nn/01_attention.ipynb #6a6f62c3
 class LayerNorm2d(nn.Module):
@@ -37,8 +38,7 @@ def channel_map(
 ) -> Tensor:              # (N,heads,C/heads,C/heads), rows sum to one
     "How much each channel of `k` matters to each channel of `q`, by head"
     n, c, heads = q.shape[0], q.shape[1], temperature.shape[0]
-    # Sums over all pixels are too long for half precision.
-    with torch.autocast(q.device.type, enabled=False):
+    with full_precision(q):
         q, k = (x.reshape(n, heads, c // heads, -1) for x in (q, k))
         q, k = (x if x.dtype == torch.float64 else x.float() for x in (q, k))
         lengths = [torch.linalg.vector_norm(x, dim=-1).clamp_min(1e-12) for x in (q, k)]

@@ -9,6 +9,8 @@ __all__ = ['row_ranges', 'ChannelTable']
 import torch
 from torch import Tensor
 
+from ..precision import full_precision
+
 # %% ../../nbs/nn/04_strips.ipynb #cc8b22b3
 def row_ranges(
     height: int,  # of the picture
@@ -27,8 +29,7 @@ class ChannelTable:
         k: Tensor,  # (pixels,C), keys of the same pixels
     ) -> None:
         "Take a strip into the sums"
-        # Sums over all pixels are too long for half precision.
-        with torch.autocast(q.device.type, enabled=False):
+        with full_precision(q):
             q, k = (x if x.dtype == torch.float64 else x.float() for x in (q, k))
             self.product = self.product + q.T @ k
             self.squares = tuple(s + x.square().sum(0) for s, x in zip(self.squares, (q, k), strict=True))

@@ -28,6 +28,7 @@ import pandas as pd
 import torch
 
 from fusionrepro import __version__, settings
+from fusionrepro.bench.models import processor
 from fusionrepro.errors import FusionReproError, InputError, unknown
 from fusionrepro.files import atomic, write_text
 from fusionrepro.reproduction import claims, compare, ledger
@@ -282,7 +283,7 @@ def _json(value: Any) -> str:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions, device and commit: what a number depends on besides its recipe."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     commit, dirty = _commit()
     return {
         "device": str(device),
@@ -301,14 +302,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _commit() -> tuple[str, bool | None]:

@@ -9,13 +9,11 @@ from fusionrepro.training.store import default_weights
 
 
 def models_table(entries: Sequence[Entry]) -> list[dict]:
-    """One row a method: what it is, how large, its weights, how close to published pictures; seconds if they were measured."""
+    """One row a method: what it is, how large and how fast, its weights, how close to published pictures."""
     rows = []
     for e in entries:
         row = {"name": e.name, "kind": e.kind, "year": e.year, "parameters": e.parameters, "GFLOP": "" if e.gflop is None else e.gflop}
-        if e.seconds is not None:
-            row["seconds"] = e.seconds
-        rows.append(row | {"weights": _weights(e), "verified": e.verified, "what": e.summary})
+        rows.append(row | {"seconds": "" if e.seconds is None else e.seconds, "weights": _weights(e), "verified": e.verified, "what": e.summary})
     return rows
 
 
