@@ -24,6 +24,10 @@ def _table(rows: list[dict], columns: list[str]) -> list[str]:
     return [*head, *("| " + " | ".join(cell(row[c]) for c in columns) + " |" for row in rows), ""]
 
 
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.0f} kB"
+
+
 def _weights_section() -> str:
     """What comes with the package, every number from the model cards."""
     lines = ["## Shipped weights", ""]
@@ -31,7 +35,7 @@ def _weights_section() -> str:
         card = json.loads(path.read_text(encoding="utf-8"))
         if "metrics" not in card:  # published, but not measured yet
             continue
-        lines += [f"**{card['title']}** ({card['bytes'] / 1e6:.1f} MB): {card['data']}; {card['training']}. {card['comparability']}", ""]
+        lines += [f"**{card['title']}** ({_size(card['bytes'])}): {card['data']}; {card['training']}. {card['comparability']}", ""]
         lines += ["Clean pairs at their own size, correct formulas:", "", *_table(card["metrics"], list(card["metrics"][0]))]
         if not card["under_attack"]:
             continue
