@@ -78,7 +78,7 @@ def score(
 @app.command()
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="The whole catalogue as JSON, for programs.")] = False,
-    timed: Annotated[bool, typer.Option("--time", help="Measure one 640x480 pair of every method on this machine (minutes).")] = False,
+    timed: Annotated[bool, typer.Option("--time", help="Measure a 640x480 scene with every method on this machine (minutes).")] = False,
     record: Annotated[bool, typer.Option("--record", help="With --time: keep what was measured in results/times.csv.")] = False,
 ) -> None:
     """List the fusion methods.

@@ -434,7 +434,7 @@ def test_times_are_recorded(call, results, monkeypatch):
     assert catalogue.catalogue(["tif"])[0].seconds == 0.123
     code, out, err = call("models", "--record")
     assert code == 1 and "--time" in err and not out
-    monkeypatch.setitem(bench.SIZES, "640x480", (16, 16))
+    monkeypatch.setitem(bench.SIZES, "640x480", (32, 40))
     monkeypatch.setattr(bench, "METHODS", {n: METHODS[n] for n in ("average", "tif")})
     assert call("models", "--time", "--record")[0] == 0
     assert 0 < catalogue.recorded_times()["tif"]["seconds"] < 5 and catalogue.recorded_times()["tif"]["machine"] != "a machine"
