@@ -92,21 +92,23 @@ def models(
 
     if record and not timed:
         raise InputError("--record keeps what --time measures: give both.")
-    seconds = None
+    seconds, where = None, ""
     if timed:
         from rich.console import Console
 
         from fusionrepro.bench.models import machine, method_seconds
 
         with Console(stderr=True).status("building the models") as line:
-            seconds = method_seconds(line.update)
+            seconds, where = method_seconds(line.update), machine()
         if record:
-            record_times(seconds, machine())
-    entries = catalogue(seconds=seconds)
+            record_times(seconds, where)
+    entries = catalogue(seconds=seconds, machine=where)
     if as_json:
         typer.echo(json.dumps([asdict(e) for e in entries], indent=1, ensure_ascii=False))
     else:
         _show(models_table(entries))
+        if machines := {e.machine for e in entries if e.machine}:
+            typer.echo(f"seconds: a 640x480 pair on {' or '.join(sorted(machines))}; `fusionrepro models --time` measures here.")
 
 
 @app.command()

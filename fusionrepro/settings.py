@@ -1,6 +1,7 @@
 """Run-time settings: `settings.ini` of the project, overridden by `FUSIONREPRO_*` in the environment."""
 
 import os
+import platform
 from configparser import ConfigParser
 from dataclasses import dataclass
 from functools import cache
@@ -123,3 +124,12 @@ def device(choice: str = "auto"):
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device '{choice}' asked for, but there are only {torch.cuda.device_count()} GPUs.")
     return chosen
+
+
+def processor() -> str:
+    """What the processor of this machine calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -431,7 +431,7 @@ def test_times_are_recorded(call, results, monkeypatch):
     catalogue.record_times({"average": 0.001}, "another")
     assert list(catalogue.recorded_times()) == ["average", "tif"]
     assert catalogue.recorded_times()["tif"]["seconds"] == 0.123 and catalogue.recorded_times()["tif"]["machine"] == "a machine"
-    assert catalogue.catalogue(["tif"])[0].seconds == 0.123
+    assert catalogue.catalogue(["tif"])[0].seconds == 0.123 and catalogue.catalogue(["tif"])[0].machine == "a machine"
     code, out, err = call("models", "--record")
     assert code == 1 and "--time" in err and not out
     monkeypatch.setitem(bench.SIZES, "640x480", (32, 40))

@@ -13,7 +13,7 @@ import pytest
 
 from fusionrepro import settings
 from fusionrepro.errors import FusionReproError, InputError
-from fusionrepro.reproduction import claims, compare, ledger, report
+from fusionrepro.reproduction import claims, compare, ledger, protocol, report
 from fusionrepro.reproduction.run import plan, start_run
 from fusionrepro.reproduction.training import read_recipe
 
@@ -204,6 +204,32 @@ def test_claims_that_cannot_be_tested_say_why():
     assert verdict(claim("higher", a="A2RNet", b="Average", columns=("Z",)), alone)[1] == "the table has no column 'Z'"
     assert verdict(claim("higher", a="A2RNet", b="B"))[1] == "t was not regenerated"
     assert all(c["verdict"] == "not testable here" for c in claims.evaluate("a2rnet", {}, "smoke"))
+
+
+def counted(rows: dict[str, tuple[int, float]], column: str) -> pd.DataFrame:
+    frame = pd.DataFrame([{"row": row, "n": n, column: value} for row, (n, value) in rows.items()])
+    return compare.long_form(frame, "row", "tno", None)
+
+
+def test_means_over_different_pairs_are_not_compared():
+    best = claim("highest", a="DeRUN", columns=("PSNR",))
+    apart = counted({"DeRUN": (25, 9.0), "U2Fusion": (4, 5.0)}, "PSNR")
+    assert verdict(best, apart) == ("not testable here", "the rows are means of PSNR over different pairs")
+    fair = counted({"DeRUN": (25, 9.0), "DeRUN (same pairs)": (4, 4.0), "U2Fusion": (4, 5.0)}, "PSNR")
+    assert verdict(best, fair)[0] == "fails", "over the same pairs it is not the best"
+    # What is counted or timed needs no pairs, and is only in the method's own row.
+    sizes = counted({"DeRUN": (25, 9.0), "DeRUN (same pairs)": (4, float("nan")), "U2Fusion": (4, 5.0)}, "parameters")
+    assert verdict(claim("highest", a="DeRUN", columns=("parameters",)), sizes)[0] == "holds"
+
+
+def test_fair_rows_are_over_the_pairs_that_all_saw():
+    seen = lambda *values: protocol.Measured(pd.DataFrame([{"id": str(i), "EN": v} for i, v in enumerate(values)]), {"0": None, "2": None}, {})
+    rows = protocol.fair({"Ours": seen(1.0, 2.0, 6.0), "Average": seen(5.0, 7.0)})
+    assert list(rows) == ["Ours", "Ours (same pairs)", "Average"]
+    assert rows["Ours"].mean()["EN"] == 3.0 and rows["Ours (same pairs)"].mean()["EN"] == 1.5 and list(rows["Ours (same pairs)"].pictures) == ["0"]
+    table = protocol.comparable(pd.DataFrame({name: r.mean() for name, r in rows.items()}).T)
+    assert list(table.index) == ["Ours", "Average"] and table.at["Ours", "EN"] == 1.5
+    assert list(protocol.fair({"Ours": seen(1.0), "Average": seen(5.0)})) == ["Ours", "Average"]
 
 
 def test_claims_name_tables_of_the_ledger():

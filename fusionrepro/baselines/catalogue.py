@@ -8,7 +8,6 @@ __all__ = ['SIZE', 'work', 'printed', 'tables_of', 'printed_only', 'Entry', 'ent
 
 # %% ../../nbs/baselines/40_catalogue.ipynb #2e1eb432
 import csv
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from pathlib import Path
 import torch
 
 from .. import settings
+from . import records
 from .verify import recorded
 from ..data.published import published, published_methods
-from ..errors import CheckpointError, DataError
-from ..files import write_text
+from ..errors import CheckpointError
 from ..nn.fusion import FusionModel, gflop
 from ..registry import METHODS, Method, method
 from ..training.store import card, default_weights
@@ -30,7 +29,7 @@ from ..training.store import card, default_weights
 SIZE = (480, 640)  # height and width of the comparison
 
 @cache
-def _built(name: str) -> FusionModel: return method(name).build().eval()
+def _shell(name: str) -> FusionModel: return method(name).build().eval().to("meta")   # its sizes, without its numbers
 
 @cache
 def work(
@@ -38,7 +37,7 @@ def work(
     size: tuple[int, int] = SIZE,  # height, width
 ) -> tuple[int, float | None]:     # parameters; billions of operations of one pair, None: no network
     "How large a method is and what one pair costs"
-    model = _built(name)
+    model = _shell(name)
     parameters = sum(p.numel() for p in model.parameters())
     return parameters, gflop(model, size) if parameters else None
 
@@ -88,6 +87,7 @@ class Entry:
     parameters: int
     gflop: float | None          # of one 640x480 pair
     seconds: float | None        # of one 640x480 pair; None: not measured
+    machine: str                 # that took them
     weights: str                 # where they come from
     here: bool                   # `load(name)` works without fetching anything
     licence: str                 # of the weights
@@ -116,28 +116,23 @@ def _verified(row: Method, levels: dict) -> str:
 def entry(
     name: str,                     # a method of the registry
     seconds: float | None = None,  # that were measured
+    machine: str = "",             # where
 ) -> Entry:
     "One method"
     row, (parameters, gflop) = method(name), work(name)
     try: here = not row.trained or bool(default_weights(name))
     except CheckpointError: here = False
     weights, licence = _weights(row, here)
-    model = _built(name)
+    model = _shell(name)
     how = published(name).how if name in published_methods() else ""
-    return Entry(name, row.title, row.kind, row.year, row.reference, parameters, gflop, seconds, weights, here, licence,
+    return Entry(name, row.title, row.kind, row.year, row.reference, parameters, gflop, seconds, machine, weights, here, licence,
                  f"{model.post}, {model.rounding}", _verified(row, recorded()), tables_of(row.title), how, row.summary)
 
-_TIMES = ("method", "seconds", "machine", "torch")
+_TIMES = {"seconds": float, "machine": str, "torch": str}
 
 def recorded_times() -> dict[str, dict[str, str | float]]:
     "Methods that were timed and recorded: seconds of one 640x480 pair on the wall, machine, torch"
-    path = settings.path("results_path") / "times.csv"
-    try:
-        with open(path, encoding="utf-8", newline="") as f:
-            return {row["method"]: {"seconds": float(row["seconds"]), "machine": row["machine"], "torch": row["torch"]} for row in csv.DictReader(f)}
-    except FileNotFoundError: return {}
-    except (KeyError, ValueError, TypeError) as e:
-        raise DataError(f"{path} is damaged ({e}); write it again with `fusionrepro models --time --record`.") from None
+    return records.read("times.csv", _TIMES, "fusionrepro models --time --record")
 
 def record_times(
     seconds: dict[str, float],  # of one 640x480 pair
@@ -146,18 +141,14 @@ def record_times(
     "Keep what was measured, in the order of the registry; other methods' rows stay as they are"
     rows, version = recorded_times(), torch.__version__.partition("+")[0]
     rows |= {name: {"seconds": float(f"{s:.3g}"), "machine": machine, "torch": version} for name, s in seconds.items()}
-    text = io.StringIO()
-    table = csv.DictWriter(text, _TIMES, lineterminator="\n")
-    table.writeheader()
-    table.writerows({"method": name, **rows[name]} for name in METHODS if name in rows)
-    path = settings.path("results_path") / "times.csv"
-    write_text(path, text.getvalue())
-    return path
+    return records.keep("times.csv", _TIMES, rows)
 
 def catalogue(
     names: Iterable[str] = (),                # empty: all
     seconds: dict[str, float] | None = None,  # measured now; None: as recorded
+    machine: str = "",                        # where they were measured
 ) -> list[Entry]:
     "The methods, in the order of the registry"
-    if seconds is None: seconds = {name: row["seconds"] for name, row in recorded_times().items()}
-    return [entry(name, seconds.get(name)) for name in names or METHODS]
+    found = recorded_times() if seconds is None else {name: {"seconds": s, "machine": machine} for name, s in seconds.items()}
+    times = {name: (row["seconds"], row["machine"]) for name, row in found.items()}
+    return [entry(name, *times.get(name, ())) for name in names or METHODS]

@@ -5,8 +5,6 @@ that is demanded is in data_manifests/baselines.yaml; a run that is worse fails.
 which `fusionrepro verify --record` writes and the catalogue of methods reads.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fusionrepro import settings
+from fusionrepro.baselines import records
 from fusionrepro.baselines.classic import ClassicModel, as_vifb
 from fusionrepro.data.published import Scene, obtain, published, published_methods
-from fusionrepro.errors import DataError, InputError
-from fusionrepro.files import write_text
+from fusionrepro.errors import InputError
 from fusionrepro.imaging.color import luminance, rgb_to_ycbcr
 from fusionrepro.imaging.io import read_image
 from fusionrepro.imaging.post import quantise, to_picture
@@ -29,7 +26,7 @@ from fusionrepro.training.store import load
 
 __all__ = ["Difference", "Verification", "verifiable", "verify", "record", "recorded"]
 
-_COLUMNS = ("method", "weights", "pictures", "largest", "mean", "psnr", "weights_id", "device", "torch")
+_COLUMNS = {"weights": str, "pictures": int, "largest": int, "mean": float, "psnr": float, "weights_id": str, "device": str, "torch": str}
 
 
 @dataclass(frozen=True)
@@ -113,21 +110,9 @@ def verify(
 # ---- the record --------------------------------------------------------------------------------------------------------
 
 
-def _record_path() -> Path:
-    return settings.path("results_path") / "verified.csv"
-
-
 def recorded() -> dict[str, dict[str, str | int | float]]:
     """What was reached by every method that was ever verified and recorded: pictures, largest, mean, psnr, weights, device, torch."""
-    try:
-        with open(_record_path(), encoding="utf-8", newline="") as f:
-            rows = list(csv.DictReader(f))
-        numbers = {"pictures": int, "largest": int, "mean": float, "psnr": float}
-        return {row["method"]: {k: numbers.get(k, str)(row[k]) for k in _COLUMNS[1:]} for row in rows}
-    except FileNotFoundError:
-        return {}
-    except (KeyError, ValueError, TypeError) as e:
-        raise DataError(f"{_record_path()} is damaged ({e}); write it again with `fusionrepro verify --all --record`.") from None
+    return records.read("verified.csv", _COLUMNS, "fusionrepro verify --all --record")
 
 
 def record(found: Iterable[Verification]) -> Path:
@@ -138,12 +123,7 @@ def record(found: Iterable[Verification]) -> Path:
         names = published(v.method).weights
         rows[v.method] = {"weights": next(iter(names), "none"), "pictures": len(v.scenes), "largest": worst.largest, "mean": float(f"{worst.mean:.4g}"),
                           "psnr": float(f"{worst.psnr:.4g}"), "weights_id": v.weights, "device": v.device, "torch": torch.__version__.partition("+")[0]}  # fmt: skip
-    text = io.StringIO()
-    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows({"method": name, **rows[name]} for name in METHODS if name in rows)
-    write_text(_record_path(), text.getvalue())
-    return _record_path()
+    return records.keep("verified.csv", _COLUMNS, rows)
 
 
 # ---- comparing ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ one process, so that a busy machine slows both; memory is the peak of a fresh pr
 """
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -14,12 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import psutil
 import torch
 from torch import Tensor, nn
 
+from fusionrepro import settings
 from fusionrepro.bench.published import YARDSTICKS, program
 from fusionrepro.data.scenes import scene
 from fusionrepro.errors import FusionReproError, InputError
@@ -187,18 +186,9 @@ def _measure_peak(name: str, size: tuple[int, int], threads: int) -> int:
     return max(max(seen) - before, 0)
 
 
-def processor() -> str:
-    """What the processor of this machine calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def machine() -> str:
     """The processor and the threads that a measurement here uses."""
-    return f"{processor()}, {torch.get_num_threads()} threads"
+    return f"{settings.processor()}, {torch.get_num_threads()} threads"
 
 
 def bench_models(

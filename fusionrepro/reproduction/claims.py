@@ -10,7 +10,9 @@ import pandas as pd
 import yaml
 
 from fusionrepro.errors import InputError, unknown
+from fusionrepro.metrics.evaluate import METRICS
 from fusionrepro.registry import METHODS
+from fusionrepro.reproduction.protocol import comparable
 
 VERDICTS = ("holds", "fails", "not testable here")
 CHECKS = ("higher", "lower", "highest", "lowest", "smaller_change", "smallest_change")
@@ -75,14 +77,21 @@ def _praise(outcomes: list[tuple[bool, str]]) -> str:
 
 def _decide(claim: Claim, data: str, cells: pd.DataFrame) -> list[tuple[bool, str]]:
     """Every single comparison on one data set: whether it is as claimed, and its numbers."""
-    table = cells.pivot(index="row", columns="column", values="value")
+    known = cells.assign(n=cells["n"].where(cells["value"].notna()))
+    table, counts = (comparable(known.pivot(index="row", columns="column", values=v)) for v in ("value", "n"))
     columns = claim.columns or tuple(c for c in table.columns if table[c].notna().any())
     prefix = f"{data} " if data else ""
-    return [(good, f"{prefix}{column} {text}") for column in columns for good, text in _column(claim, table, column)]
+    return [(good, f"{prefix}{column} {text}") for column in columns for good, text in _column(claim, table, counts, column)]
 
 
-def _column(claim: Claim, table: pd.DataFrame, column: str) -> list[tuple[bool, str]]:
-    value = lambda row: _cell(table, row, column)
+def _column(claim: Claim, table: pd.DataFrame, counts: pd.DataFrame, column: str) -> list[tuple[bool, str]]:
+    sizes = set()
+
+    def value(row: str) -> float:
+        found = _cell(table, row, column)
+        sizes.update(counts.loc[[row], column].dropna())
+        return found
+
     less = claim.check in ("lower", "lowest", "smaller_change", "smallest_change")
     if claim.check in ("higher", "lower"):
         pairs = [(value(claim.a), value(claim.b), claim.b)]
@@ -95,6 +104,8 @@ def _column(claim: Claim, table: pd.DataFrame, column: str) -> list[tuple[bool, 
         change = lambda m: abs(value(m + claim.states[0]) - value(m + claim.states[1]))
         methods = [r.removesuffix(claim.states[0]) for r in table.index if r.endswith(claim.states[0])]
         pairs = [(change(claim.a), change(m), m) for m in _others(methods, claim.among, claim.a)]
+    if len(sizes) > 1 and column in METRICS:
+        raise LookupError(f"the rows are means of {column} over different pairs")
     return [(ours < other if less else ours > other, f"{ours:.4g} against {other:.4g} ({row})") for ours, other, row in pairs]
 
 

@@ -1,6 +1,6 @@
 """One way to measure a fusion method on a data set, clean or disturbed, for every paper and every table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -44,6 +44,37 @@ class Measured:
     def mean(self) -> pd.Series:
         """The mean of every metric over the pairs."""
         return self.frame.drop(columns="id").mean()
+
+    def of(self, ids: Collection[str]) -> "Measured":
+        """What it made of these pairs alone."""
+        only = lambda kept: {name: x for name, x in kept.items() if name in ids}
+        return Measured(self.frame[self.frame["id"].isin(ids)].reset_index(drop=True), only(self.pictures), only(self.seen))
+
+
+SAME_PAIRS = " (same pairs)"
+
+
+def fair(measured: Mapping[str, Measured]) -> dict[str, Measured]:
+    """The methods on one data set; after each that saw more pairs than others stands "Method (same pairs)", over those that all saw.
+
+    Means over different pairs cannot be compared. In short runs the paper's method sees the whole test set and its rivals a part of it.
+    """
+    common = set.intersection(*(set(r.frame["id"]) for r in measured.values()))
+    rows = {}
+    for name, r in measured.items():
+        rows[name] = r
+        if len(r.frame) > len(common):
+            rows[name + SAME_PAIRS] = r.of(common)
+    return rows
+
+
+def comparable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with a row a method, where the cells of "Method (same pairs)" have taken the place of the method's own."""
+    rows = {row: table.loc[row] for row in table.index if not row.endswith(SAME_PAIRS)}
+    for row in rows:
+        if row + SAME_PAIRS in table.index:
+            rows[row] = table.loc[row + SAME_PAIRS].combine_first(rows[row])
+    return pd.DataFrame(rows).T.rename_axis(table.index.name).reindex(columns=table.columns)
 
 
 def rivals(own: str, trained: bool = True, slow: bool | None = None) -> dict[str, FusionModel]:

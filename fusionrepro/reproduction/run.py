@@ -28,7 +28,6 @@ import pandas as pd
 import torch
 
 from fusionrepro import __version__, settings
-from fusionrepro.bench.models import processor
 from fusionrepro.errors import FusionReproError, InputError, unknown
 from fusionrepro.files import atomic, write_text
 from fusionrepro.reproduction import claims, compare, ledger
@@ -283,7 +282,7 @@ def _json(value: Any) -> str:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions, device and commit: what a number depends on besides its recipe."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else settings.processor()
     commit, dirty = _commit()
     return {
         "device": str(device),
