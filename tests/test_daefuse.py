@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fusionrepro.daefuse import strips, training
+from fusionrepro.daefuse import training
 from fusionrepro.daefuse.game import Discriminator, adversarial_loss, discriminator_loss, judge, judging
 from fusionrepro.daefuse.losses import CDDFUSE, Weights, fusion_terms, reconstruction_terms
 from fusionrepro.daefuse.model import DAEFuse
 from fusionrepro.data.scenes import scene_dataset
 from fusionrepro.errors import InputError
+from fusionrepro.nn import transformer_strips
 from fusionrepro.training.loop import seeded
 
 TINY = dict(width=8, blocks=1, heads=2, patch=8, vit_width=16, vit_layers=1, vit_heads=2)
@@ -135,8 +136,8 @@ def test_same_as_a_literal_transcription(size):
 def test_strips_agree_however_many_there_are(options, monkeypatch):
     net, (ir, vi) = shuffled(**options), scene((29, 37), dtype=torch.float64)
     expected = net(ir.requires_grad_(), vi).detach()  # records gradients: layers
-    monkeypatch.setattr(strips, "NUMBERS", 1)
-    assert len(strips.strips(29, 37, 8)) == 8
+    monkeypatch.setattr(transformer_strips, "NUMBERS", 1)
+    assert len(transformer_strips.strips(29, 37, 8)) == 8
     with torch.no_grad():
         assert torch.allclose(net(ir, vi), expected, atol=1e-10)
 

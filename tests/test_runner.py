@@ -55,6 +55,13 @@ def test_one_failing_notebook_does_not_stop_the_others(tmp_path):
     assert runner.run_jobs([good], force=True, poll=0.1)[0].status == "ok" and (good.folder / "seen.txt").exists()
 
 
+def test_the_count_that_a_long_cell_prints_is_told(tmp_path):
+    long = job(tmp_path, "long", "import time\nprint('stage 1/2: step 3 of 40, 7 s, loss 0.1', flush=True); time.sleep(1.5)")
+    states: list[dict] = []
+    runner.run_jobs([long], 1, report=states.append, poll=0.1)
+    assert any(s["long"].endswith("The work, stage 1/2: step 3 of 40") for s in states), states
+
+
 def test_a_cell_that_takes_too_long_fails(tmp_path):
     slow = job(tmp_path, "slow", "import time; time.sleep(60)", timeout=2)
     outcome = runner.run_jobs([slow], poll=0.1)[0]

@@ -16,6 +16,7 @@ from ..losses.correlation import decomposition_loss
 from ..losses.gradient import gradient_loss
 from ..nn.attention import DenseChannelAttention, GatedFeedForward, TransformerBlock
 from ..nn.fusion import FusionModel
+from ..nn.transformer_strips import block_in_strips, dense_block_in_strips, plain, strips_pay
 
 # %% ../../nbs/baselines/33_cddfuse.ipynb #38b93cfc
 def base_block(
@@ -103,10 +104,28 @@ class CDDFuse(FusionModel):
         return self.decode(x, *self.encode(x))
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
+        if strips_pay(self, ir): return torch.stack([fuse_in_strips(self, i[0, ..., None], v[0, ..., None])[None, ..., 0] for i, v in zip(ir, vi, strict=True)])
         (base_ir, detail_ir), (base_vi, detail_vi) = self.encode(ir), self.encode(vi)
         base, detail = base_ir + base_vi, detail_ir + detail_vi
         del base_ir, base_vi, detail_ir, detail_vi          # large
         return self.decode(vi, self.fuse_base(base), self.fuse_detail(detail))
+
+# %% ../../nbs/baselines/33_cddfuse.ipynb #e29d6706
+def fuse_in_strips(model: CDDFuse, ir: Tensor, vi: Tensor) -> Tensor:
+    "The fused picture (H,W,1) of two (H,W,1)"
+    def features(picture: Tensor) -> tuple[Tensor, Tensor]:
+        x = plain(model.embed, picture)
+        for block in model.shallow: block_in_strips(block, x)
+        detail = plain(model.detail, x)
+        return dense_block_in_strips(model.base, x), detail
+    base, detail = (first.add_(second) for first, second in zip(features(ir), features(vi), strict=True))
+    dense_block_in_strips(model.fuse_base, base)
+    detail = plain(model.fuse_detail, detail)
+    for_base, for_detail = model.reduce.weight.flatten(1).T.chunk(2)
+    x = (base.flatten(0, 1) @ for_base).addmm_(detail.flatten(0, 1), for_detail).view_as(base)
+    del base, detail                                        # large
+    for block in model.deep: block_in_strips(block, x)
+    return torch.sigmoid(plain(model.out, x) + vi)
 
 # %% ../../nbs/baselines/33_cddfuse.ipynb #cf5a4ed1
 def fusion_loss(

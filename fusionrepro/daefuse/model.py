@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .strips import block_in_strips, cross_in_strips, residual_in_strips
+from .strips import cross_in_strips, residual_in_strips
 from ..errors import InputError, unknown
 from ..imaging.padding import crop_to, pad_to_multiple
 from ..nn.attention import CrossChannelAttention, GatedFeedForward, LayerNorm2d, TransformerBlock
 from ..nn.fusion import FusionModel
+from ..nn.transformer_strips import block_in_strips, plain, strips_pay
 
 # %% ../../nbs/daefuse/01_model.ipynb #d9c22205
 def transformer(width: int, heads: int, blocks: int) -> nn.Sequential:
@@ -238,10 +239,6 @@ class Decoder(nn.Module):
         return torch.sigmoid(x if image is None else x + image)
 
 # %% ../../nbs/daefuse/01_model.ipynb #b5845590
-def plain(module: nn.Module, x: Tensor) -> Tensor:
-    "A layer that works on (1,C,H,W), applied to a map (H,W,C)"
-    return module(x[None].permute(0, 3, 1, 2))[0].permute(1, 2, 0).contiguous()
-
 def encode_in_strips(encoder: Encoder, image: Tensor) -> Tensor:
     "Phi (H,W,2 width) of a picture (H,W,1)"
     x = plain(encoder.shallow.embed, image)
@@ -346,8 +343,7 @@ def fuse(self: DAEFuse,
     vi: Tensor,  # (N,1,H,W), 0..1
 ) -> Tensor:     # (N,1,H,W) in (0,1)
     "The fused picture; in strips where no gradient is wanted"
-    quick = ir.device.type == "cpu" and not (torch.is_grad_enabled() or self.training or torch.is_autocast_enabled("cpu"))
-    if not quick: return self.combine(self.encode(vi, ir), vi)
+    if not strips_pay(self, ir): return self.combine(self.encode(vi, ir), vi)
     return torch.stack([self.one(i[0, ..., None], v[0, ..., None])[..., 0][None] for i, v in zip(ir, vi, strict=True)])
 
 @patch

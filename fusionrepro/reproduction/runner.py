@@ -5,6 +5,7 @@ A failing notebook never stops the others. What is done is not done again, so a 
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -323,7 +324,7 @@ def _skipped(job: Job) -> str:
 
 
 def current_cell(job: Job) -> str:
-    """Where a running notebook is: `cell 7 of 23: Table 2`."""
+    """Where a running notebook is: `cell 7 of 23: Training, fusion 3/12: step 120 of 480`."""
     notebook = job.folder / "notebook.ipynb"
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -331,7 +332,20 @@ def current_cell(job: Job) -> str:
         return "starting"
     at = min(executed(notebook), len(cells) - 1)
     headings = [line.lstrip("# ") for c in cells[: at + 1] if c["cell_type"] == "markdown" for line in _lines(c) if line.startswith("#")]
-    return f"cell {at + 1} of {len(cells)}" + (f": {headings[-1]}" if headings else "")
+    return f"cell {at + 1} of {len(cells)}" + (f": {headings[-1]}" if headings else "") + _count(job.folder / "log.txt")
+
+
+def _count(log: Path) -> str:
+    """The count that a cell printed last, such as `, fusion 3/12: step 120 of 480`; nothing where its last line has none."""
+    try:
+        with open(log, "rb") as f:
+            f.seek(max(0, log.stat().st_size - 2000))
+            lines = f.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    found = re.match(r".{0,60}?\b\d+ of \d+\b", last)
+    return f", {found[0]}" if found else ""
 
 
 def _lines(cell: dict) -> list[str]:
