@@ -26,7 +26,7 @@ def _show(axis, picture: Tensor, **options) -> None:
 
 
 def panels(grid: Grid, width: float = 2.4, **options) -> Figure:
-    """A grid of pictures: rows labelled on the left, columns above the first row."""
+    """A grid of pictures: rows labelled on the left, each column above its first picture."""
     rows, columns = list(grid), list(dict.fromkeys(c for row in grid.values() for c in row))
     first = next(iter(next(iter(grid.values())).values()))
     height = width * first.shape[-2] / first.shape[-1]
@@ -38,7 +38,7 @@ def panels(grid: Grid, width: float = 2.4, **options) -> Figure:
                 axis.set_axis_off()
                 continue
             _show(axis, grid[row][column], **options)
-            if r == 0:
+            if all(column not in grid[above] for above in rows[:r]):
                 axis.set_title(column, fontsize=9)
             if c == 0:
                 axis.set_ylabel(row, fontsize=9)
