@@ -128,6 +128,18 @@ def floor(module: str) -> int:
     return found[0]
 
 
+def test_notebooks_show_a_figure_once():
+    """pyplot shows what a cell drew; a cell that also ends with the figure shows it again."""
+    functions = (n for p in MODULES for n in ast.walk(ast.parse(p.read_text(encoding="utf-8"))) if isinstance(n, ast.FunctionDef))
+    draw = {f.name for f in functions if isinstance(f.returns, ast.Name) and f.returns.id == "Figure"}
+    assert {"contact_sheet", "panels"} <= draw
+    for path in NOTEBOOKS:
+        for cell in (c for c in cells(path) if c["cell_type"] == "code" and not source(c).rstrip().endswith(";")):
+            last = ast.parse(source(cell)).body[-1:]
+            for call in (e.value for e in last if isinstance(e, ast.Expr) and isinstance(e.value, ast.Call)):
+                assert getattr(call.func, "id", "") not in draw, f"{path}: end `{ast.unparse(call)[:60]}` with a semicolon"
+
+
 def test_imports_go_down():
     for path in MODULES:
         parts = path.relative_to(ROOT / "fusionrepro").with_suffix("").parts

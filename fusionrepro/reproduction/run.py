@@ -23,6 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -186,12 +187,13 @@ class Run:
         return self.compare(name)
 
     def figure(self, name: str, figure, *, data: Any = None, caption: str = "", **facts: Any) -> None:
-        """Record a matplotlib figure as PNG (120 dpi) and PDF."""
+        """Record a matplotlib figure as PNG (120 dpi) and PDF, and close it: what a cell then ends with is shown once."""
         artifact = self.paper.artifact(name)
         base = self.folder / "figures" / name
         for suffix, options in ((".png", {"dpi": 120}), (".pdf", {"metadata": {"CreationDate": None}})):
             with atomic(base.with_suffix(suffix)) as path:
                 figure.savefig(path, bbox_inches="tight", **options)
+        plt.close(figure)
         names = [data] if data is not None and (isinstance(data, str) or hasattr(data, "name")) else data or []
         names = [d if isinstance(d, str) else d.name for d in names]
         self._entry(artifact, figure=f"figures/{name}.png", caption=caption, facts={k: str(v) for k, v in facts.items()}, data=names)
