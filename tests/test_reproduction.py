@@ -13,7 +13,7 @@ import pytest
 
 from fusionrepro import settings
 from fusionrepro.errors import FusionReproError, InputError
-from fusionrepro.reproduction import claims, compare, ledger, protocol, report
+from fusionrepro.reproduction import claims, compare, ledger, protocol, report, ship
 from fusionrepro.reproduction.run import plan, start_run
 from fusionrepro.reproduction.training import read_recipe
 
@@ -237,6 +237,23 @@ def test_claims_name_tables_of_the_ledger():
     assert len(found) >= 6
     for c in found:
         assert "table" in ledger.paper("a2rnet").artifact(c.table).records
+
+
+def test_a_kept_study_is_finished_and_says_how_it_was_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("FUSIONREPRO_RESULTS_PATH", str(tmp_path / "results"))
+    run = start_run("comparison", "smoke", 1)
+    run.note("Four methods took part.")
+    table = pd.DataFrame({"method": ["A", "B"], "condition": "clean", "n": 2, "rank": [1.0, 2.0]})
+    run.table("table2", table, row=["method", "condition"], data="scenes")
+    run._write("incomplete")
+    with pytest.raises(InputError, match="is not finished"):
+        ship.keep_study(run.folder)
+    assert not (tmp_path / "results").exists()
+    run._write("ok")
+    kept = ship.keep_study(run.folder)
+    assert kept == tmp_path / "results" / "comparison.csv" and list(pd.read_csv(kept)["rank"]) == [1.0, 2.0]
+    facts = json.loads(kept.with_suffix(".json").read_text())
+    assert facts["profile"] == "smoke" and facts["seed"] == 1 and facts["notes"] and facts["versions"]["torch"]
 
 
 # ---- runs --------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
-"""README.md from nbs/index.ipynb, the shipped model cards and a fresh picture: `python -m fusionrepro.reproduction.readme`."""
+"""README.md from nbs/index.ipynb, the shipped model cards, the kept comparison and fresh pictures: `python -m fusionrepro.reproduction.readme`."""
 
 import json
 from pathlib import Path
+
+import pandas as pd
 
 from fusionrepro import settings
 from fusionrepro.files import atomic, write_text
@@ -44,10 +46,27 @@ def _weights_section() -> str:
     return "\n".join(lines)
 
 
+def _study_section() -> str:
+    """Who is best at what, as the kept run of the comparison found it."""
+    path = settings.path("results_path") / "comparison.csv"
+    ranks, run = pd.read_csv(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    sets = ", ".join(f"{entry['pairs']} of {name.partition('/')[0]}" for name, entry in run["data"].items())
+    best = ranks.loc[ranks.groupby("condition", sort=False)["rank"].idxmin()]
+    winners = ", ".join(f"{method} ({condition})" for method, condition in zip(best["method"], best["condition"], strict=True))
+    plain = " That a plain maximum of both sources can be first says as much about the metrics as about the methods." if "Maximum" in set(best["method"]) else ""
+    return (
+        "## All methods, all conditions\n\n"
+        f"Mean rank of {ranks['method'].nunique()} methods by six metrics over {ranks['n'].max()} pairs ({sets}) under {ranks['condition'].nunique()} conditions; 1 would win everywhere. "
+        f"First: {winners}.{plain} A {run['profile']} run of `fusionrepro run comparison`, with published weights of the rivals and the shipped ones of the five papers: "
+        f"{' '.join(n for n in run['notes'] if 'took part' not in n)} Intervals stand in `results/comparison.csv`, the facts of the run beside it.\n\n"
+        "![Heat map of mean ranks, a row a method, a column a condition](nbs/images/ranks.png)\n"
+    )
+
+
 def text() -> str:
     """The whole README."""
     licence = "## Licence\n\nMIT for the code and the weights trained here. Data sets and other authors' weights keep their own terms.\n"
-    return _HEADER + _prose() + "\n\n" + _weights_section() + "\n" + licence
+    return _HEADER + _prose() + "\n\n" + _study_section() + "\n" + _weights_section() + "\n" + licence
 
 
 def picture(path: Path) -> None:
@@ -68,8 +87,18 @@ def picture(path: Path) -> None:
         sheet.savefig(temporary, dpi=88, bbox_inches="tight", pil_kwargs={"quality": 84})
 
 
+def ranks_picture(path: Path) -> None:
+    """The heat map of the kept comparison (PNG)."""
+    from fusionrepro.reproduction.study import heat_map
+
+    figure = heat_map(pd.read_csv(settings.path("results_path") / "comparison.csv"))
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=64, metadata={"Software": None})
+
+
 def main() -> None:
     picture(settings.path("nbs_path") / "images" / "fused.jpg")
+    ranks_picture(settings.path("nbs_path") / "images" / "ranks.png")
     print(write_text(settings.root() / "README.md", text()))
 
 

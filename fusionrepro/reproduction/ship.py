@@ -1,7 +1,8 @@
-"""Maintainer's tool: make the network of a run the one that comes with the package.
+"""Maintainer's tool: keep what a run gave, its network as the one that comes with the package, or the study of all methods.
 
 `python -m fusionrepro.reproduction.ship RUN_FOLDER [PAIRS]` writes `fusionrepro/weights/<paper>.safetensors` and its model card. Every number of
 the card is measured: the attacked ones by the run, the clean ones here, on the very file that ships and on PAIRS pairs a set (default: the run's).
+Of a run of `comparison` it keeps the mean ranks and how they were made, `results/comparison.csv` and `.json`; `make readme` shows both kinds.
 """
 
 import json
@@ -40,6 +41,18 @@ def ship(run_folder: Path, pairs: int = 0) -> Path:
     card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     facts = _provenance(run, trained.fit.steps) | {"metrics": _clean(slug, path, run, pairs), "under_attack": _attacked(run_folder, METHODS[slug].title)}
     write_text(path.with_suffix(".json"), json.dumps(card | facts, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def keep_study(run_folder: Path) -> Path:
+    """Keep the mean ranks of a finished comparison and the facts of its run; gives the table."""
+    run, results = (json.loads((run_folder / name).read_text(encoding="utf-8")) for name in ("run.json", "results.json"))
+    if results["status"] != "ok":
+        raise InputError(f"{run_folder} is not finished; run `fusionrepro run comparison` to its end.")
+    known = ("profile", "seed", "tests", "data", "weights", "versions", "commit", "dirty", "device", "device_name", "threads", "seconds")
+    path = settings.path("results_path") / "comparison.csv"
+    write_text(path, (run_folder / "tables" / "table2.csv").read_text(encoding="utf-8"))
+    write_text(path.with_suffix(".json"), json.dumps({k: run[k] for k in known} | {"notes": results["notes"]}, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
@@ -86,4 +99,6 @@ def _attacked(run_folder: Path, title: str) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: python -m fusionrepro.reproduction.ship RUN_FOLDER [PAIRS]")
-    print(ship(Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) == 3 else 0))
+    given = Path(sys.argv[1]).resolve()
+    study = json.loads((given / "run.json").read_text(encoding="utf-8"))["paper"] == "comparison"
+    print(keep_study(given) if study else ship(given, int(sys.argv[2]) if len(sys.argv) == 3 else 0))
