@@ -11,7 +11,7 @@ Modules:
 - `fusionrepro.data.published`: What other authors published: weights of their networks, fused pictures and the sources of these.
 - `fusionrepro.reproduction.job`: One notebook, executed by papermill in a process of its own: `python -m fusionrepro.reproduction.job JOB.json`.
 - `fusionrepro.reproduction.run`: One run of a reproduction notebook: its recipe, its folder, and everything that it records.
-- `fusionrepro.reproduction.ship`: Maintainer's tool: make the network of a run the one that comes with the package.
+- `fusionrepro.reproduction.ship`: Maintainer's tool: keep what a run gave, its network as the one that comes with the package, or the study of all methods.
 - `fusionrepro.training.tf1`: Reading TensorFlow-1 checkpoints without TensorFlow, and without running anything that a file might contain."""
 
 __version__ = "0.1.0"
