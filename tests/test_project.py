@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fusionrepro.reproduction import readme
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not {"_drafts", ".ipynb_checkpoints"} & set(p.parts))
 MODULES = sorted(p for p in (ROOT / "fusionrepro").rglob("*.py") if "__pycache__" not in p.parts)
@@ -126,6 +128,10 @@ def floor(module: str) -> int:
     found = [i for i, rooms in enumerate(FLOORS) if room in rooms]
     assert found, f"{room} is on no floor"
     return found[0]
+
+
+def test_readme_is_the_one_that_the_notebook_and_the_records_give():
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme.text(), "run `make readme` and commit"
 
 
 def test_notebooks_show_a_figure_once():

@@ -37,6 +37,9 @@ def test_smoke_run_leaves_what_the_ledger_promises(slug, tmp_path, monkeypatch):
         for kind in artifact.records if artifact.status == "regenerated" else ():
             assert (folder / recorded[artifact.address][kind]).stat().st_size > 0
     assert results["status"] == "ok"
+    for cell in json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]:
+        shown = [o["output_type"] for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+        assert not {"display_data", "execute_result"} <= set(shown), f"shown twice: {''.join(cell['source'])[-80:]}"
     assert {i["verdict"] for i in results["items"]} == {"not comparable"}
     assert all(i["why"] for i in results["items"])
     index = write_report()

@@ -68,6 +68,13 @@ def fair(measured: Mapping[str, Measured]) -> dict[str, Measured]:
     return rows
 
 
+def lines(found: Mapping[tuple[str, str], Measured], means: Callable[[Measured], Mapping] = Measured.mean) -> list[dict]:
+    """A line a method and data set, the methods `fair`: method, data, n, and the means. `found` has (method, data) for keys."""
+    sets = dict.fromkeys(data for _, data in found)
+    rows = ((data, fair({method: r for (method, where), r in found.items() if where == data})) for data in sets)
+    return [{"method": method, "data": data, "n": len(r.frame), **means(r)} for data, methods in rows for method, r in methods.items()]
+
+
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
     """A table with a row a method, where the cells of "Method (same pairs)" have taken the place of the method's own."""
     rows = {row: table.loc[row] for row in table.index if not row.endswith(SAME_PAIRS)}
@@ -114,6 +121,15 @@ def as_saved(fused: Tensor, cbcr: Tensor | None, post: str, rounding: str) -> Te
     With chrominance (`cbcr`, (N,2,H,W)) the saved file is in colour, and `post` may act on its three channels.
     """
     return quantise(luminance(quantise(to_picture(fused, post, cbcr), 8, rounding)))
+
+
+CLEAN = ("EN", "SD", "SF", "MI", "PSNR", "CC", "SCD", "SSIM", "VIF", "Qabf")
+
+
+def card_rows(model: FusionModel, tests: Mapping[str, Sequence[Pair]], post: str | None = None, device: str | torch.device = "cpu") -> list[dict]:
+    """A line a data set, its pairs clean and at their own size, in the correct formulas: what a model card holds."""
+    found = {name: measure(model, pairs, metrics=CLEAN, preset="default", post=post, device=device) for name, pairs in tests.items()}
+    return [{"data": name, "pairs": len(r.frame), "preset": "default", "post": post or model.post, **r.mean()} for name, r in found.items()]
 
 
 def measure(

@@ -19,11 +19,9 @@ from fusionrepro.errors import InputError
 from fusionrepro.files import write_text
 from fusionrepro.registry import METHODS
 from fusionrepro.reproduction import ledger
-from fusionrepro.reproduction.protocol import measure
+from fusionrepro.reproduction.protocol import card_rows
 from fusionrepro.reproduction.training import read_recipe
 from fusionrepro.training import store
-
-_CLEAN = ("EN", "SD", "SF", "MI", "PSNR", "CC", "SCD", "SSIM", "VIF", "Qabf")
 
 
 def ship(run_folder: Path, pairs: int = 0) -> Path:
@@ -77,12 +75,8 @@ def _provenance(run: dict[str, Any], steps: int) -> dict[str, Any]:
 
 def _clean(slug: str, weights: Path, run: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     """The shipped file on the run's clean test sets at their own size, correct formulas."""
-    model, rows = store.load(slug, weights), []
-    for name in run["tests"]["sets"]:
-        pairs = load_dataset(name, limit=limit or run["tests"]["pairs"])
-        found = measure(model, pairs, metrics=_CLEAN, preset="default")
-        rows.append({"data": name, "pairs": len(pairs), "preset": "default", "post": model.post, **found.mean()})
-    return rows
+    tests = {name: load_dataset(name, limit=limit or run["tests"]["pairs"]) for name in run["tests"]["sets"]}
+    return card_rows(store.load(slug, weights), tests)
 
 
 def _attacked(run_folder: Path, title: str) -> list[dict[str, Any]]:
