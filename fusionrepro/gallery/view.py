@@ -22,8 +22,11 @@ def shrink(pair: Pair, long_side: int) -> Pair:
     return Pair(pair.id, resize(pair.ir), resize(pair.vi), resize(pair.cbcr), resize(pair.ir_cbcr), meta=dict(pair.meta))
 
 
+_KEPT = 256 << 20  # bytes of pairs that a view keeps: making a scene or reading a file costs more than fusing a small pair
+
+
 class View(Sequence):
-    """A data set of pairs under one way of seeing them. Nothing is kept but hashes."""
+    """A data set of pairs under one way of seeing them. The first pairs that were read stay in memory, up to 256 MiB."""
 
     def __init__(
         self,
@@ -43,6 +46,8 @@ class View(Sequence):
         self.whole = whole or len(self.ids)
         self._at = {name: i for i, name in enumerate(self.ids)}
         self._hashes: dict[str, str] = {}
+        self._pairs: dict[str, Pair] = {}
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,11 +60,20 @@ class View(Sequence):
             return self.part(self.ids[which])
         if isinstance(which, str) and which not in self._at:
             raise InputError(f"{self.name} has no pair '{which}'; it has {', '.join(self.ids[:3])}, …")
-        pair = self.data[self._at[which] if isinstance(which, str) else range(len(self))[which]]
+        name = which if isinstance(which, str) else self.ids[which]
+        if name not in self._pairs:
+            return self._read(name)
+        return self._pairs[name]
+
+    def _read(self, name: str) -> Pair:
+        pair = self.data[self._at[name]]
         if self.grey:
             pair = Pair(pair.id, pair.ir, pair.vi, meta=dict(pair.meta))
         pair = shrink(pair, self.side)
-        self._hashes.setdefault(pair.id, pair_hash(pair))
+        self._hashes.setdefault(name, pair_hash(pair))
+        size = sum(x.nbytes for x in (pair.ir, pair.vi, pair.cbcr, pair.ir_cbcr) if x is not None)
+        if self._bytes + size <= _KEPT:
+            self._pairs[name], self._bytes = pair, self._bytes + size
         return pair
 
     def __repr__(self) -> str:
@@ -84,7 +98,7 @@ class View(Sequence):
     def part(self, ids: Sequence[str]) -> "View":
         """Some of the pairs, by id; the set stays as large as it is."""
         found = View(_Chosen(self.data, [self._at[i] for i in ids], ids), self.name, self.side, self.grey, self.whole)
-        found._hashes = self._hashes
+        found._hashes, found._pairs, found._bytes = self._hashes, self._pairs, self._bytes
         return found
 
 
