@@ -13,7 +13,7 @@ class Method:
 
     name: str
     title: str
-    kind: str  # paper, learned or classic
+    kind: str  # paper, learned, classic, or control: a copy of a source, which no claim may reward
     year: int
     builder: str  # "module:callable" giving a FusionModel; its keywords are the method's options
     summary: str
@@ -134,6 +134,10 @@ _METHODS = (
     Method("cddfuse", "CDDFuse", "learned", 2023, "fusionrepro.baselines.cddfuse:CDDFuse",
            "attention for what the sources share, an invertible network for the rest", "Zhao et al., CVPR 2023",
            reader="fusionrepro.baselines.cddfuse:read_authors"),
+    Method("copy_ir", "Copy of the infrared", "control", 1980, "fusionrepro.baselines.simple:CopyInfrared",
+           "control: the first source as it is", "no method", trained=False),
+    Method("copy_vi", "Copy of the visible", "control", 1980, "fusionrepro.baselines.simple:CopyVisible",
+           "control: the second source as it is", "no method", trained=False),
 )  # fmt: skip
 METHODS = {m.name: m for m in _METHODS}
 
