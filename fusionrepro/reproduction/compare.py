@@ -68,6 +68,10 @@ def _item(paper: Paper, artifact: Artifact, line: dict, printed: dict, condition
     ours = float(line["value"]) if math.isfinite(line["value"]) else None
     count = None if line["n"] is None or pd.isna(line["n"]) else int(line["n"])
     reasons = _reasons(paper, artifact, line | {"n": count}, test_set, conditions)
+    if value is None or value.number is None:
+        # On other pairs than the paper's that is the reason; else there is just nothing printed.
+        foreign = artifact.data and not test_set
+        reasons = _pairs(artifact, line | {"n": count}, test_set, {}) if foreign else ["the paper prints no number here"]
     verdict = _judge(ours, value, reasons, paper.tolerance, conditions.guesses.get(line["column"], ""))
     about = {"id": artifact.address, "data": line["data"], "label": label, "row": line["row"], "column": line["column"], "value": ours, "n": count}
     return about | _paper(value) | {"provenance": _text(line["provenance"]), "kind": _kind(line["provenance"])} | verdict
@@ -101,9 +105,7 @@ def _kind(provenance: Provenance | str | None) -> str:
 
 
 def _judge(ours: float | None, value: PaperValue | None, reasons: list[str], tolerance: Mapping[str, float], guess: str = "") -> dict:
-    if value is None or value.number is None:
-        reasons = ["the paper prints no number here"]
-    elif ours is None:
+    if ours is None and value is not None and value.number is not None:
         reasons = ["our value is not a finite number", *reasons]
     paper_number = value.number if value else None
     difference = ours - paper_number if ours is not None and paper_number is not None else None
