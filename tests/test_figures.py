@@ -117,7 +117,9 @@ def test_squares_show_what_is_hot_and_neither_sky_nor_margin():
 
 
 def test_several_squares_stand_apart(pair):
-    found = lively_squares(pair.ir, pair.vi, 3)
+    ir = pair.ir.clone()
+    ir[:, 10:30, 10:40] = ir[:, 65:85, 20:50] = 1
+    found = lively_squares(ir, pair.vi, 3)
     assert len(found) == 3
     for i, (top, left, side) in enumerate(found):
         assert all(max(abs(top - t), abs(left - x)) > side for t, x, _ in found[:i])
@@ -128,6 +130,11 @@ def test_squares_of_sources_without_common_edges_are_where_they_differ():
     ir[:, 20:30, 10:20] = 0.5
     top, left, side = lively_squares(ir, torch.full_like(ir, 0.1))[0]
     assert ir[0, top : top + side, left : left + side].min() == 0.5
+
+
+def test_a_second_square_must_be_worth_it_and_equal_sources_have_one():
+    assert len(lively_squares(*lively_scene(), 2)) == 1
+    assert lively_squares(torch.ones(1, 40, 60), torch.ones(1, 40, 60)) == [(16, 26, 8)]
 
 
 def test_squares_need_an_aligned_pair():

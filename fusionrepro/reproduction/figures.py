@@ -32,6 +32,7 @@ Square = tuple[int, int, int]  # top, left, side in pixels
 LABEL, TITLE, GAP, RULE = 0.36, 0.165, 0.06, 0.3  # inches: room for row labels, a line of titles, between panels, around a rule
 SIGNAL = 1.05  # inches below a panel for its grey levels, with their numbers
 COLOURS = ("tab:red", "tab:orange", "tab:cyan")  # of squares
+WORTH = 0.2  # of the first square's score that a further one must have
 COLD = 0.2  # what a difference is worth where the infrared is the darker
 OURS, OTHER = "tab:red", "tab:blue"
 DETAIL = "enlargement"  # what axes that show a part of another panel are called
@@ -248,7 +249,7 @@ def _structure(picture: np.ndarray) -> np.ndarray:
 
 
 def _stretched(picture: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(picture, (1, 99))
+    low, high = np.percentile(picture, (1, 99.9))  # people are few pixels: they must not saturate with warm walls
     return np.clip((picture - low) / max(high - low, 1e-6), 0, 1)
 
 
@@ -259,11 +260,12 @@ def _means(x: np.ndarray, side: int) -> np.ndarray:
 
 
 def lively_squares(ir: Picture, vi: Picture, k: int = 1, part: float = 0.2) -> list[Square]:
-    """`k` squares worth enlarging: where both sources have edges and yet differ, such as people and cars, best first.
+    """Up to `k` squares worth enlarging: where both sources have edges and yet differ, such as people and cars, best first.
 
-    The side is `part` of the shorter side of the picture. A square counts the mean squared difference of the stretched sources, a fifth
-    of it where the first is the darker (cold sky behind branches), times the geometric mean of their edge strengths: empty sky counts nothing; black or white areas that reach the frame are left out, and
-    squares stand half a side apart at least. The same pair always gives the same squares.
+    The side is `part` of the shorter side of the picture. A square counts the mean of (first - second)² of the stretched sources, more
+    where the first is brighter than its surroundings and a fifth where it is the darker (cold sky behind branches), times the geometric
+    mean of their edge strengths: empty sky counts nothing. Black or white areas that reach the frame are left out, squares stand half a
+    side apart at least, and the same pair always gives the same squares.
     """
     a, b = _grey(ir), _grey(vi)
     if a.shape != b.shape:
@@ -271,19 +273,20 @@ def lively_squares(ir: Picture, vi: Picture, k: int = 1, part: float = 0.2) -> l
     side = max(2, math.ceil(part * min(a.shape)))
     means = lambda x: _means(x, side)
     more = _stretched(a) - _stretched(b)
-    apart = means(np.where(more > 0, more**2, COLD * more**2))
+    heat = np.maximum(_stretched(a) - ndimage.uniform_filter(_stretched(a), 2 * side), 0)
+    apart = means(np.where(more > 0, more**2, COLD * more**2) * (0.1 + heat))
     lively = apart * np.sqrt(means(_structure(a)) * means(_structure(b)))
     lively[means(_border(a) | _border(b)) > 0.1] = 0
+    edge = max(1, side // 8)  # what is cut off by the frame is no good detail
+    lively[:edge] = lively[-edge:] = lively[:, :edge] = lively[:, -edge:] = 0
     lively = lively if lively.max() > 1e-9 else apart  # sources without edges in common
-    found: list[Square] = []
-    for _ in range(k):
+    found, least = [], WORTH * lively.max()
+    while len(found) < k and lively.max() > least:
         top, left = divmod(int(lively.argmax()), lively.shape[1])
         found.append((top, left, side))
         near = side * 3 // 2
         lively[max(0, top - near) : top + near + 1, max(0, left - near) : left + near + 1] = -1
-        if lively.max() < 0:
-            break
-    return found
+    return found or [((a.shape[0] - side) // 2, (a.shape[1] - side) // 2, side)]  # equal sources: any square is as good
 
 
 def liveliest(ir: Tensor, vi: Tensor, part: float = 0.25) -> Square:
