@@ -32,6 +32,8 @@ Square = tuple[int, int, int]  # top, left, side in pixels
 LABEL, TITLE, GAP, RULE = 0.36, 0.165, 0.06, 0.3  # inches: room for row labels, a line of titles, between panels, around a rule
 SIGNAL = 1.05  # inches below a panel for its grey levels, with their numbers
 COLOURS = ("tab:red", "tab:orange", "tab:cyan")  # of squares
+WORTH = 0.2  # of the first square's score that a further one must have
+COLD = 0.2  # what a difference is worth where the infrared is the darker
 OURS, OTHER = "tab:red", "tab:blue"
 DETAIL = "enlargement"  # what axes that show a part of another panel are called
 
@@ -129,7 +131,7 @@ def _corner(size: tuple[int, int], square: Square, side: float) -> tuple[float, 
 
 
 def _frame(axis: Axes, top: float, left: float, side: float, colour: str) -> None:
-    axis.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec=colour, lw=1.2))
+    axis.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec=colour, lw=1.2, zorder=3))
 
 
 def _enlarge(axis: Axes, picture: np.ndarray, squares: Sequence[Square], free: tuple[float, float, float], size: tuple[float, float], **options) -> None:
@@ -216,7 +218,7 @@ def score_notes(scores: pd.DataFrame, metrics: Sequence[str], printed: pd.DataFr
     texts = {}
     for title, row in scores.iterrows():
         paper = printed.loc[title] if printed is not None and title in printed.index else {}
-        parts = [f"{m} {row[m]:.3g}" + (f" ({paper[m]:.4g})" if m in paper else "") for m in metrics if np.isfinite(row[m])]
+        parts = [f"{m} {row[m]:.4g}" + (f" ({paper[m]:.4g})" if m in paper else "") for m in metrics if np.isfinite(row[m])]
         texts[str(title)] = "\n".join(", ".join(parts[i : i + per_line]) for i in range(0, len(parts), per_line))
     return texts
 
@@ -247,7 +249,7 @@ def _structure(picture: np.ndarray) -> np.ndarray:
 
 
 def _stretched(picture: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(picture, (1, 99))
+    low, high = np.percentile(picture, (1, 99.9))  # people are few pixels: they must not saturate with warm walls
     return np.clip((picture - low) / max(high - low, 1e-6), 0, 1)
 
 
@@ -258,29 +260,33 @@ def _means(x: np.ndarray, side: int) -> np.ndarray:
 
 
 def lively_squares(ir: Picture, vi: Picture, k: int = 1, part: float = 0.2) -> list[Square]:
-    """`k` squares worth enlarging: where both sources have edges and yet differ, such as people and cars, best first.
+    """Up to `k` squares worth enlarging: where both sources have edges and yet differ, such as people and cars, best first.
 
-    The side is `part` of the shorter side of the picture. A square counts the mean difference of the stretched sources times the
-    geometric mean of their edge strengths, so empty sky counts nothing; black or white areas that reach the frame are left out, and
-    squares do not touch. The same pair always gives the same squares.
+    The side is `part` of the shorter side of the picture. A square counts the mean of (first - second)² of the stretched sources, more
+    where the first is brighter than its surroundings and a fifth where it is the darker (cold sky behind branches), times the geometric
+    mean of their edge strengths: empty sky counts nothing. Black or white areas that reach the frame are left out, squares stand half a
+    side apart at least, and the same pair always gives the same squares.
     """
     a, b = _grey(ir), _grey(vi)
     if a.shape != b.shape:
         raise InputError(f"the sources differ in size ({a.shape} and {b.shape}); squares need an aligned pair.")
     side = max(2, math.ceil(part * min(a.shape)))
     means = lambda x: _means(x, side)
-    apart = means(np.abs(_stretched(a) - _stretched(b)))
+    more = _stretched(a) - _stretched(b)
+    heat = np.maximum(_stretched(a) - ndimage.uniform_filter(_stretched(a), 2 * side), 0)
+    apart = means(np.where(more > 0, more**2, COLD * more**2) * (0.1 + heat))
     lively = apart * np.sqrt(means(_structure(a)) * means(_structure(b)))
     lively[means(_border(a) | _border(b)) > 0.1] = 0
+    edge = max(1, side // 8)  # what is cut off by the frame is no good detail
+    lively[:edge] = lively[-edge:] = lively[:, :edge] = lively[:, -edge:] = 0
     lively = lively if lively.max() > 1e-9 else apart  # sources without edges in common
-    found: list[Square] = []
-    for _ in range(k):
+    found, least = [], WORTH * lively.max()
+    while len(found) < k and lively.max() > least:
         top, left = divmod(int(lively.argmax()), lively.shape[1])
         found.append((top, left, side))
-        lively[max(0, top - side) : top + side + 1, max(0, left - side) : left + side + 1] = -1
-        if lively.max() < 0:
-            break
-    return found
+        near = side * 3 // 2
+        lively[max(0, top - near) : top + near + 1, max(0, left - near) : left + near + 1] = -1
+    return found or [((a.shape[0] - side) // 2, (a.shape[1] - side) // 2, side)]  # equal sources: any square is as good
 
 
 def liveliest(ir: Tensor, vi: Tensor, part: float = 0.25) -> Square:
@@ -401,8 +407,8 @@ def _start(values: np.ndarray) -> float:
 
 def _break_mark(axis: Axes, start: float) -> None:
     """Two strokes across the foot of the value axis, and a word on where it begins."""
-    for y in (0.035, 0.075):
-        axis.plot((-0.03, 0.03), (y - 0.02, y + 0.02), transform=axis.transAxes, color="black", lw=1, clip_on=False, zorder=10)
+    stroke = dict(marker=[(-1, -0.5), (1, 0.5)], markersize=8, linestyle="none", color="black", mew=1)
+    axis.plot((0, 0), (0.03, 0.06), transform=axis.transAxes, clip_on=False, zorder=10, **stroke)
     axis.set_ylabel(f"axis starts at {start:g}", fontsize=7)
 
 
@@ -448,11 +454,11 @@ def _bar_charts(parent: FigureBase, frame, metrics, x, hue, arrows, others, ours
     names = _bar_names(frame, x, others)
     states = list(dict.fromkeys(frame[hue])) if hue in frame else []
     lines, columns, *_ = _bar_room(names, metrics, max(1, len(states)))
-    axes = parent.subplots(lines, columns, squeeze=False).flat
+    axes = parent.subplots(lines, columns, squeeze=False).ravel()
     for axis, metric in zip(axes, metrics, strict=False):
         _draw_bars(axis, frame, metric, x, hue, names, ours, others)
         axis.set_title(f"{metric} {(arrows or {}).get(metric, '')}", fontsize=9)
-    for axis in list(axes)[len(metrics) :]:
+    for axis in axes[len(metrics) :]:
         axis.set_axis_off()
     handles = [Patch(fc="0.5" if k == 0 else "white", ec="0.5", hatch=("", "////", "....")[k % 3], label=s) for k, s in enumerate(states)]
     if handles:
@@ -520,7 +526,8 @@ def radar(ax: Axes, table: pd.DataFrame, title: str, first: str = "", inner: flo
     shares = table / table.max()
     angles = np.linspace(0, 2 * np.pi, len(table.columns), endpoint=False)
     close = lambda v: [*v, v[0]]
-    colours = dict(zip(shares.index, plt.cm.tab20(np.arange(len(shares)) % 20), strict=True))
+    palette = [plt.cm.tab20(i) for i in range(20) if i not in (6, 7)]  # red belongs to `first`
+    colours = {name: palette[i % len(palette)] for i, name in enumerate(shares.index)}
     for name in sorted(shares.index, key=lambda n: n == first):
         style = dict(lw=2.2, color=OURS, zorder=5) if name == first else dict(lw=1, color=colours[name])
         ax.plot(close(angles), close(shares.loc[name].to_list()), label=name, **style)
