@@ -11,7 +11,7 @@ import yaml
 
 from fusionrepro.errors import InputError, unknown
 from fusionrepro.metrics.evaluate import METRICS
-from fusionrepro.registry import METHODS
+from fusionrepro.registry import titles
 from fusionrepro.reproduction.ledger import paper as paper_of
 from fusionrepro.reproduction.ledger import paper_values
 from fusionrepro.reproduction.protocol import comparable
@@ -133,9 +133,9 @@ def _sum(outcomes: list[tuple[bool, str]]) -> tuple[str, str]:
     return FAILS, f"not so in {len(failed)} of {len(outcomes)} comparisons: {_some(failed)}"
 
 
-def _some(texts: list[str]) -> str:
-    shown = "; ".join(texts[:4])
-    return f"{shown}; and {len(texts) - 4} more" if len(texts) > 4 else shown
+def _some(texts: list[str], most: int = 4) -> str:
+    shown = "; ".join(texts[:most])
+    return f"{shown}; and {len(texts) - most} more" if len(texts) > most else shown
 
 
 # ---- comparisons -------------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class _Table:
 
     def _others(self, rows, own: str) -> list[str]:
         """Rows of the rivals. A control is none, nor is "Own (other weights)"; a plain average is, unless the claim is about networks."""
-        out = _titles("control") | (_titles("classic") if self.claim.rivals == "learned" else set())
+        out = titles("control") | (titles("classic") if self.claim.rivals == "learned" else set())
         rival = lambda row: _method(row) not in out and not _method(row).startswith((f"{_method(own)} (", f"{_method(own)},"))
         found = [r for r in rows if r != own and self.claim.competes(r) and rival(r)]
         if not found:
@@ -249,24 +249,18 @@ def _method(row: str) -> str:
     return row.split(" / ")[0]
 
 
-@cache
-def _titles(kind: str) -> set[str]:
-    """How rows of a table call the methods of a kind."""
-    return {text for m in METHODS.values() if m.kind == kind for text in (m.name, m.title)}
-
-
 def _passing_copies(claim: Claim, cells: pd.DataFrame, wanted: Mapping[str, str]) -> str:
     """The controls that satisfy the same comparisons as the method, in words; empty: none does, or none stands in the table."""
     passing = []
     if claim.columns and set(claim.columns) <= _COSTS:
         return ""
-    for title in sorted(_titles("control") & {_method(row) for row in cells["row"]}):
+    for title in sorted(titles("control") & {_method(row) for row in cells["row"]}):
         try:
-            verdict, why = _sum(_outcomes(claim, cells, wanted, copy=title))
+            outcomes = _outcomes(claim, cells, wanted, copy=title)
         except LookupError:
             continue
-        if verdict == HOLDS:
-            passing.append(f"'{title}' passes too ({why})")
+        if all(good for good, _ in outcomes):
+            passing.append(f"'{title}' passes too ({_some([o for _, o in outcomes], 2)})")
     return ", and ".join(passing)
 
 
