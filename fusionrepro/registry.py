@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 
 from fusionrepro.errors import unknown
@@ -147,3 +148,9 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise unknown("model", name, METHODS)
     return METHODS[name]
+
+
+@cache
+def titles(kind: str) -> frozenset[str]:
+    """How the rows of a table call the methods of a kind: their titles, and their names in the registry."""
+    return frozenset(text for m in METHODS.values() if m.kind == kind for text in (m.name, m.title))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from fusionrepro.gallery.conditions import CLEAN, Condition, attack, degradation
 from fusionrepro.metrics import METRICS
 from fusionrepro.metrics.score import bootstrap_interval, holm
+from fusionrepro.registry import titles
 
 # Every one of them compares the fused picture with the clean sources, and more is better.
 MEASURES = ("MI", "VIF", "Qabf", "SSIM", "CC", "SCD")
@@ -55,13 +56,16 @@ def rank_table(ranks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def best_against_others(ranks: pd.DataFrame) -> pd.DataFrame:
-    """One line a condition and method that is not the best there: Wilcoxon's signed-rank test on the images, Holm-corrected within the condition."""
+    """One line a condition and method that is not the best there: Wilcoxon's signed-rank test on the images, Holm-corrected within the condition.
+
+    A control is never the best; where its rank gap is negative, the measures reward a copy.
+    """
     from scipy.stats import wilcoxon
 
     lines = []
     for condition, part in ranks.groupby(level="condition", sort=False):
         part = part.dropna(axis=1)
-        best = part.mean().idxmin()
+        best = part.mean().drop(list(titles("control")), errors="ignore").idxmin()
         others = [m for m in part.columns if m != best]
         p = [wilcoxon(part[best], part[m], zero_method="zsplit").pvalue for m in others]
         gaps = [(part[m] - part[best]).mean() for m in others]
