@@ -1497,6 +1497,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'fusionrepro/metrics/fidelity.py'),
                                               'fusionrepro.metrics.fidelity._correlate': ( 'metrics/fidelity.html#_correlate',
                                                                                            'fusionrepro/metrics/fidelity.py'),
+                                              'fusionrepro.metrics.fidelity._correlate_one': ( 'metrics/fidelity.html#_correlate_one',
+                                                                                               'fusionrepro/metrics/fidelity.py'),
                                               'fusionrepro.metrics.fidelity._scale_mixture': ( 'metrics/fidelity.html#_scale_mixture',
                                                                                                'fusionrepro/metrics/fidelity.py'),
                                               'fusionrepro.metrics.fidelity._unfold': ( 'metrics/fidelity.html#_unfold',

@@ -183,15 +183,16 @@ def _sums_on_cpu(
     radial, angular, gains = _log_gabor(*x.shape, "cpu")
     spectrum = torch.fft.fft2(x - x.mean()).to(torch.complex64).flatten().numpy()  # the filters drop the mean
     radial, angular = radial.float().flatten(1).numpy(), angular.float().flatten(1).numpy()
-    sums, out = np.zeros((5, x.numel())), torch.empty(4, *x.shape, dtype=torch.complex64)
+    sums = np.zeros((5, x.numel()))
+    out, responses = torch.empty(2, 4, *x.shape, dtype=torch.complex64)
     for i in range(6):
         _filter(spectrum, radial, angular[i], out.view(4, -1).numpy())
-        responses = torch.stack([torch.fft.ifft2(y) for y in out]).flatten(1)
+        for filtered, response in zip(out, responses, strict=True): torch.fft.ifft2(filtered, out=response)
         smallest = responses[0].numpy()
         median = np.median(smallest.real ** 2 + smallest.imag ** 2)
         threshold = _NOISE * math.sqrt(gains[i].item() * median)
         angle = i * math.pi / 6
-        _add_orientation(responses.numpy(), threshold, math.cos(angle), math.sin(angle), sums)
+        _add_orientation(responses.flatten(1).numpy(), threshold, math.cos(angle), math.sin(angle), sums)
     return torch.from_numpy(sums).view(5, *x.shape)
 
 # %% ../../nbs/metrics/04_perceptual.ipynb #7e71970b
