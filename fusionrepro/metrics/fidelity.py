@@ -118,10 +118,10 @@ def psnr(
     fused: Tensor,          # (N,1,H,W), 0..1
     ir: Tensor,             # (N,1,H,W), 0..1
     vi: Tensor,             # (N,1,H,W), 0..1
-    average: str = "db",    # over the sources: the decibels (`db`) or the errors (`mse`)
+    average: str = "mse",   # over the sources: the errors (`mse`) or the decibels (`db`)
     peak: str = "255",      # `255`, or the brightest pixel of the `fused` image
     slip: str = "",         # `scale` or `root`, see above
-) -> Tensor:                # (N,), dB; infinite only where there is no error at all
+) -> Tensor:                # (N,), dB; infinite where there is no error at all (`db`: none to one source)
     "PSNR against both sources"
     f, a, b = planes(fused, ir, vi)
     if slip not in ("", "scale", "root"): raise unknown("slip", slip, ("scale", "root"))
