@@ -1,7 +1,7 @@
 """What runs have left behind: their folders under runs_path, and the runs that are kept with the repository as numbers.
 
-A kept run is a folder `results/recorded/<paper>/`: `run.json` (the facts of the run, its artifacts, claims and notes), `cells.csv` (every
-cell of every table with the paper's number, the verdict and its reason) and `tables/*.csv` (the tables as the notebook made them). No pictures.
+A kept run is a folder `results/recorded/<paper>/` with the run's `run.json` (facts), its `results.json` (artifacts, claims, notes), its
+`tables/*.csv`, and `cells.csv`: every cell of every table with the paper's number, the verdict and its reason. No pictures.
 """
 
 import csv
@@ -24,7 +24,6 @@ COMPARED = tuple(v for v in compare.VERDICTS if v != "not comparable")
 NOT_PRINTED = "the paper prints no number here"
 _CELL = ("id", "data", "row", "column", "value", "n", "paper", "printed", "page", "difference", "tolerance", "verdict", "why", "provenance")
 _NUMBERS = {"value": float, "n": int, "paper": float, "difference": float, "tolerance": float}
-_FROM_RESULTS = ("schema", "paper", "run", "profile", "data", "status", "artifacts", "claims", "notes")
 
 
 @dataclass(frozen=True)
@@ -132,13 +131,14 @@ def keep(run_folder: Path) -> Path:
     if results["profile"] == "smoke":
         raise InputError(f"{run_folder} is a smoke run: its numbers show that the machine works and nothing else; keep a laptop run or a larger one.")
     pictureless = [{k: v for k, v in a.items() if k != "figure"} for a in results["artifacts"]]
-    facts = run | {k: results[k] for k in _FROM_RESULTS if k in results} | {"artifacts": pictureless}
+    rest = {k: v for k, v in results.items() if k != "items"} | {"artifacts": pictureless}
     target = kept_folder(results["paper"])
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".keep-", dir=target.parent))
     try:
         building.chmod(0o755)
-        write_text(building / "run.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        for name, content in (("run", run), ("results", rest)):
+            write_text(building / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         _write_cells(building / "cells.csv", results["items"])
         if (run_folder / "tables").is_dir():
             shutil.copytree(run_folder / "tables", building / "tables", ignore=shutil.ignore_patterns(".*"))
@@ -167,14 +167,15 @@ def kept_run(slug: str) -> Recorded | None:
     folder = kept_folder(slug)
     if not folder.is_dir():
         return None
-    facts = read_json(folder / "run.json")
+    run, results = read_json(folder / "run.json"), read_json(folder / "results.json")
     try:
         with open(folder / "cells.csv", encoding="utf-8", newline="") as f:
             items = [_cell(line) for line in csv.DictReader(f)]
-        results = {k: facts[k] for k in _FROM_RESULTS} | {"items": items}
-    except (OSError, KeyError, ValueError) as e:
-        raise DataError(f"{folder} cannot be read as a kept run ({type(e).__name__}: {e}); keep the run anew or remove the folder.") from None
-    return Recorded(folder, results, facts, {})
+    except (OSError, LookupError, ValueError):
+        items = []
+    if not (run and results and items):
+        raise DataError(f"{folder} cannot be read as a kept run; keep the run anew (python -m fusionrepro.reproduction.ship) or remove the folder.")
+    return Recorded(folder, results | {"items": items}, run, {})
 
 
 def _cell(line: dict[str, str]) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def table_view(paper: Paper, artifact: Artifact, items: list[dict], printed: tup
     for v in printed:
         found = [key for key, item in cells.items() if same_place(paper, artifact, item, v)]
         texts |= dict.fromkeys(found or [(ours_named(paper, artifact, v.data), v.row, v.column)], v.text)
+    paper_names = {ours_named(paper, artifact, v.data): v.data for v in printed if v.data}
     rows = _by_data(_ordered([key[:2] for key in [*cells, *texts]]))
     if not rows:
         return None
@@ -93,7 +94,8 @@ def table_view(paper: Paper, artifact: Artifact, items: list[dict], printed: tup
         own, shared = any((*row, c) in cells and cells[*row, c]["value"] is not None for c in columns), by_row.get(row, set())
         found = [(cells.get((*row, c)), texts.get((*row, c), ""), set(said.get((*row, c), ())) - common - shared) for c in columns]
         made = tuple(_cell(item, text, own, refer(rest)) for item, text, rest in found)
-        return Line(*row, _provenance([item for item, *_ in found if item], own), own, row[0] != before, made, refer(shared - common))
+        where = row[0] if own else paper_names.get(row[0], row[0])
+        return Line(where, row[1], _provenance([item for item, *_ in found if item], own), own, row[0] != before, made, refer(shared - common))
 
     return {
         "columns": [(c, refer([missing[c]]) if c in missing else ()) for c in columns],
@@ -127,7 +129,7 @@ def _shared(said: dict[tuple, list[str]]) -> tuple[set[str], dict[tuple, set[str
 def _provenance(items: list[dict], own: bool) -> str:
     """What a row is: as the run recorded it, else who made it."""
     recorded = next((i["provenance"] for i in items if i.get("provenance")), "")
-    return recorded or ("made by this run" if own else "printed by the paper, not made in this run")
+    return recorded or ("made by this run" if own else "printed by the paper")
 
 
 def _cell(item: dict | None, text: str, own: bool, notes: tuple[int, ...]) -> Cell:
