@@ -487,7 +487,7 @@ def test_report_shows_ours_beside_the_papers(table2, tmp_path):
     at = failed.texts.index("60.600")
     assert failed.texts[at + 1] != "60.673" and "60.673" in failed.texts, "of other data the paper's number has a row of its own"
     assert any("procedural scenes instead of MFNet" in t for t in failed.texts)
-    assert {"made by this run", "printed by the paper"} <= set(failed.texts)
+    assert {"made by the run", "printed by the paper"} <= set(failed.texts)
     assert "<b>ours</b>" in " ".join(main.texts) and "A <sentence> to read." in main.texts
     assert "width" not in main.texts and "crop" in main.texts, "the entries of the recipe that differ from the published ones"
     assert any("ValueError: no" in t for t in failed.texts)
@@ -573,16 +573,25 @@ def test_notes_of_a_table_are_given_once_and_where_they_belong():
         item("A", "EN", 1.0, reasons=["all", "row A", "one cell"], provenance="classic"),
         item("A", "SD", 2.0, reasons=["all", "row A"], provenance="classic"),
         item("B", "EN", 3.0, reasons=["all"], provenance="published weights, unverified"),
-        item("C", "EN", None, reasons=["all", "not built here"], provenance="printed by the paper, not built here: no weights"),
+        item("C", "EN", None, reasons=["not built here"], provenance="printed by the paper, not built here: no weights"),
     )
     text = {n.number: n.text for n in view["notes"]}
-    assert [n.text for n in view["notes"] if n.everywhere] == ["all"] and len(set(text.values())) == len(text) == 4
+    assert [n.text for n in view["notes"] if n.everywhere] == ["all"], "a row that only the paper has does not count"
+    assert len(set(text.values())) == len(text) == 4
     a, b, c = view["lines"]
     said = lambda numbers: [text[n] for n in numbers]
     assert said(a.notes) == ["row A"] and said(a.cells[0].notes) == ["one cell"] and said(a.cells[1].notes) == []
     assert said(b.notes) == [] and said(c.notes) == ["not built here"]
     assert (a.own, c.own) == (True, False) and c.cells[0].paper == "1.0" and c.cells[0].ours == ""
     assert [line.provenance for line in view["lines"]] == ["classic", "published weights, unverified", "printed by the paper, not built here: no weights"]
+
+
+def test_a_kept_table_shows_the_rows_that_the_run_made():
+    paper = ledger.paper("a2rnet")
+    values = (ledger.PaperValue("MFNet", "A", "EN", "1.0", "", ""), ledger.PaperValue("MFNet", "B", "EN", "2.0", "", ""))
+    made = item("A", "EN", 1.0, reasons=["r"])
+    lines = lambda **options: [line.row for line in report.table_view(paper, paper.artifact("table2"), [made], values, **options)["lines"]]
+    assert lines() == ["A", "B"] and lines(ours_only=True) == ["A"]
 
 
 def test_a_compared_cell_says_its_verdict_in_words():

@@ -70,8 +70,13 @@ class Note:
     everywhere: bool  # whether it is said of every number of ours beside which the paper has one
 
 
-def table_view(paper: Paper, artifact: Artifact, items: list[dict], printed: tuple[PaperValue, ...]) -> dict | None:
-    """Columns, lines and notes of a table. The paper's number stands beside ours where the data are the same, else in a row of its own."""
+def table_view(
+    paper: Paper, artifact: Artifact, items: list[dict], printed: tuple[PaperValue, ...], *, ours_only: bool = False
+) -> dict | None:
+    """Columns, lines and notes of a table; None where there is no line.
+
+    The paper's number stands beside ours where the data are the same, else in a row of its own, which `ours_only` leaves out.
+    """
     columns = _ordered([i["column"] for i in items] + [v.column for v in printed])
     # A cell is (our name of the data, row, column), whichever name the record gives the data.
     cells = {(ours_named(paper, artifact, i["data"]) if i["data"] else "", i["row"], i["column"]): i for i in items}
@@ -80,22 +85,23 @@ def table_view(paper: Paper, artifact: Artifact, items: list[dict], printed: tup
         found = [key for key, item in cells.items() if same_place(paper, artifact, item, v)]
         texts |= dict.fromkeys(found or [(ours_named(paper, artifact, v.data), v.row, v.column)], v.text)
     paper_names = {ours_named(paper, artifact, v.data): v.data for v in printed if v.data}
-    rows = _by_data(_ordered([key[:2] for key in [*cells, *texts]]))
+    made = {key[:2] for key, item in cells.items() if item["value"] is not None}
+    rows = _by_data([row for row in _ordered([key[:2] for key in [*cells, *texts]]) if row in made or not ours_only])
     if not rows:
         return None
-    said = {key: _said(item, texts.get(key, "")) for key, item in cells.items()}
-    common, by_row = _shared(said)
+    said = {key: _said(item, texts.get(key, "")) for key, item in cells.items() if key[:2] in rows}
+    common, by_row = _shared(said, made)
     missing = {c: artifact.missing[c] for c in columns if c in artifact.missing and printed}
     reasons_shown = _ordered([*sorted(common), *(r for found in said.values() for r in found), *missing.values()])
     number = {text: i for i, text in enumerate(reasons_shown, 1)}
     refer = lambda found: tuple(sorted(number[text] for text in found))
 
     def line(row: tuple[str, str], before: str) -> Line:
-        own, shared = any((*row, c) in cells and cells[*row, c]["value"] is not None for c in columns), by_row.get(row, set())
+        own, shared = row in made, by_row.get(row, set())
         found = [(cells.get((*row, c)), texts.get((*row, c), ""), set(said.get((*row, c), ())) - common - shared) for c in columns]
-        made = tuple(_cell(item, text, own, refer(rest)) for item, text, rest in found)
+        shown = tuple(_cell(item, text, own, refer(rest)) for item, text, rest in found)
         where = row[0] if own else paper_names.get(row[0], row[0])
-        return Line(where, row[1], _provenance([item for item, *_ in found if item], own), own, row[0] != before, made, refer(shared - common))
+        return Line(where, row[1], _provenance([item for item, *_ in found if item], own), own, row[0] != before, shown, refer(shared - common))
 
     return {
         "columns": [(c, refer([missing[c]]) if c in missing else ()) for c in columns],
@@ -116,20 +122,20 @@ def _said(item: dict, text: str) -> list[str]:
     return reasons(item) if text or item["paper"] is not None or item["value"] is None else []
 
 
-def _shared(said: dict[tuple, list[str]]) -> tuple[set[str], dict[tuple, set[str]]]:
-    """What is said of all cells, and of all cells of a row: it is then noted once, not in every cell."""
-    given = {key: set(found) for key, found in said.items() if found}
-    common = set.intersection(*given.values()) if given else set()
+def _shared(said: dict[tuple, list[str]], made: set[tuple[str, str]]) -> tuple[set[str], dict[tuple, set[str]]]:
+    """What is said of all cells of the rows that we made, and of all cells of each row: noted once, not in every cell."""
     rows: dict[tuple, list[set[str]]] = {}
-    for key, found in given.items():
-        rows.setdefault(key[:2], []).append(found)
-    return common, {key: set.intersection(*found) for key, found in rows.items()}
+    for key, found in said.items():
+        if found:
+            rows.setdefault(key[:2], []).append(set(found))
+    ours = [found for row, cells in rows.items() if row in made for found in cells]
+    return set.intersection(*ours) if ours else set(), {row: set.intersection(*cells) for row, cells in rows.items()}
 
 
 def _provenance(items: list[dict], own: bool) -> str:
     """What a row is: as the run recorded it, else who made it."""
     recorded = next((i["provenance"] for i in items if i.get("provenance")), "")
-    return recorded or ("made by this run" if own else "printed by the paper")
+    return recorded or ("made by the run" if own else "printed by the paper")
 
 
 def _cell(item: dict | None, text: str, own: bool, notes: tuple[int, ...]) -> Cell:
@@ -203,7 +209,7 @@ def artifact_view(paper: Paper, artifact: Artifact, run: Recorded | None, kept: 
         "picture": picture,
         "table": table_view(paper, artifact, items, printed),
         "counts": _counts(items),
-        "kept": table_view(paper, artifact, older, printed) if older else None,
+        "kept": table_view(paper, artifact, older, printed, ours_only=True),
         "kept_counts": _counts(older),
         "comparable": paper.comparable_when(artifact),
         "page": printed[0].page if printed else "",
