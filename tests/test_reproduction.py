@@ -383,6 +383,15 @@ def test_only_finished_runs_of_substance_are_kept(laptop, table2):
         ship.best([laptop.folder.parent])
 
 
+def test_ship_keeps_the_best_run_of_each_paper(laptop, capsys):
+    start_run("a2rnet", "laptop", 4)
+    folders = sorted(map(str, finished(laptop).parent.iterdir()))
+    assert len(folders) == 2
+    ship.main(folders)
+    assert capsys.readouterr().out.split() == [str(recorded.kept_folder("a2rnet"))]
+    assert recorded.kept_run("a2rnet").name == laptop.folder.name
+
+
 def test_a_changed_transcription_makes_a_kept_run_stale(laptop):
     cells = recorded.keep(finished(laptop)) / "cells.csv"
     text = cells.read_text()
@@ -517,6 +526,14 @@ def test_a_broken_record_costs_its_own_place_only(table2, changes, tmp_path):
     assert "60.6" in " ".join(found["a2rnet.html"].texts)
     said = [t for t in found["index.html"].texts if "cannot be read as results of a run" in t]
     assert len(said) == 2 and any(broken.folder.name in t for t in said)
+
+
+def test_a_broken_kept_run_costs_its_own_place_only(laptop):
+    folder = recorded.keep(finished(laptop))
+    (folder / "cells.csv").write_text("id\n")
+    found = pages(report.write_report().parent)
+    assert "60.600" in found["a2rnet.html"].texts, "the run itself is shown"
+    assert any("recorded/a2rnet" in t and "cannot be read" in t for t in found["index.html"].texts)
 
 
 def test_what_failed_is_shown_failed(table2):

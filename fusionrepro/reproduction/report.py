@@ -21,6 +21,7 @@ from fusionrepro.reproduction.recorded import (
     COMPARED,
     Recorded,
     failed_before_recording,
+    kept_folder,
     kept_run,
     ours_named,
     reasons,
@@ -343,7 +344,7 @@ def _build(folder: Path, root: Path) -> None:
     views = []
     for paper in ledger().values():
         own = [r for r in readable if r.slug == paper.slug]
-        kept = kept_run(paper.slug)
+        kept = _readable_kept(pages, paper, broken)
         for position, run in enumerate(own or [None]):
             view = paper_view(paper, run, own, kept)
             name = page_name(paper.slug, run if position else None)
@@ -369,6 +370,17 @@ def _fault(pages: Environment, run: Recorded) -> str:
     except _UNREADABLE as e:
         return f"{type(e).__name__}: {e}"
     return ""
+
+
+def _readable_kept(pages: Environment, paper: Paper, broken: list[str]) -> Recorded | None:
+    """The kept run of a paper; None without one, and when it cannot be shown, which then stands in `broken`."""
+    try:
+        kept = kept_run(paper.slug)
+        pages.get_template("paper.html").render(paper_view(paper, None, [], kept), home=False)
+    except _UNREADABLE as e:
+        broken.append(f"{kept_folder(paper.slug)} ({type(e).__name__}: {e})")
+        return None
+    return kept
 
 
 def page_name(slug: str, run: Recorded | None = None) -> str:
