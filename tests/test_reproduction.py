@@ -13,7 +13,7 @@ import pytest
 
 from fusionrepro import settings
 from fusionrepro.errors import FusionReproError, InputError
-from fusionrepro.reproduction import claims, compare, ledger, protocol, readme, recorded, report, ship
+from fusionrepro.reproduction import claims, compare, ledger, readme, recorded, report, ship
 from fusionrepro.reproduction.run import plan, start_run
 from fusionrepro.reproduction.training import read_recipe
 
@@ -131,8 +131,6 @@ def test_rounding_alone_is_never_a_difference():
     [
         ({"profile": "smoke"}, "smoke profile"),
         ({"profile": "laptop"}, "laptop profile"),
-        ({"data": "scenes"}, "procedural scenes instead of MFNet"),
-        ({"data": "tno"}, "tno instead of MFNet"),
         ({"n": 50}, "50 pairs instead of 361"),
         ({"n": None}, "an unknown number of pairs"),
         ({"eps": "8/255"}, "eps 8/255 instead of 4/255"),
@@ -145,6 +143,12 @@ def test_what_is_not_comparable_says_why(changes, why):
     item = judged(**({"value": 63.41} | changes))
     assert item["verdict"] == "not comparable" and why in item["why"]
     assert item["paper"] == 63.410, "the paper's number stands beside ours all the same"
+
+
+@pytest.mark.parametrize("data, why", [("scenes", "procedural pairs instead of MFNet"), ("tno", "tno instead of MFNet")])
+def test_a_row_never_stands_beside_the_number_of_another_set(data, why):
+    item = judged(63.41, data=data)
+    assert (item["verdict"], item["paper"], item["why"]) == ("not comparable", None, why)
 
 
 def test_what_the_paper_does_not_print_is_not_comparable():
@@ -319,23 +323,15 @@ def counted(rows: dict[str, tuple[int, float]], column: str) -> pd.DataFrame:
 
 def test_means_over_different_pairs_are_not_compared():
     best = claim("highest", a="DeRUN", columns=("PSNR",))
-    apart = counted({"DeRUN": (25, 9.0), "U2Fusion": (4, 5.0)}, "PSNR")
-    assert verdict(best, apart) == ("not testable here", "the rows are means of PSNR over different pairs")
-    fair = counted({"DeRUN": (25, 9.0), "DeRUN (same pairs)": (4, 4.0), "U2Fusion": (4, 5.0)}, "PSNR")
-    assert verdict(best, fair)[0] == "fails", "over the same pairs it is not the best"
-    # What is counted or timed needs no pairs, and is only in the method's own row.
-    sizes = counted({"DeRUN": (25, 9.0), "DeRUN (same pairs)": (4, float("nan")), "U2Fusion": (4, 5.0)}, "parameters")
+    rivals_unfinished = counted({"DeRUN": (25, 9.0), "U2Fusion": (4, 5.0)}, "PSNR")
+    assert verdict(best, rivals_unfinished)[0] == "not decided"
+    one_whole = counted({"DeRUN": (25, 9.0), "U2Fusion": (4, 50.0), "SDNet": (25, 5.0)}, "PSNR")
+    assert verdict(best, one_whole)[0] == "holds", "a rival whose pictures are not all made neither wins nor loses"
+    ours_unfinished = counted({"DeRUN": (4, 9.0), "U2Fusion": (25, 5.0)}, "PSNR")
+    assert verdict(best, ours_unfinished) == ("not testable here", "the rows are means of PSNR over different pairs")
+    # What is counted or timed needs no pairs.
+    sizes = counted({"DeRUN": (25, 9.0), "U2Fusion": (4, 5.0)}, "parameters")
     assert verdict(claim("highest", a="DeRUN", columns=("parameters",)), sizes)[0] == "holds"
-
-
-def test_fair_rows_are_over_the_pairs_that_all_saw():
-    seen = lambda *values: protocol.Measured(pd.DataFrame([{"id": str(i), "EN": v} for i, v in enumerate(values)]), {"0": None, "2": None}, {})
-    rows = protocol.fair({"Ours": seen(1.0, 2.0, 6.0), "Average": seen(5.0, 7.0)})
-    assert list(rows) == ["Ours", "Ours (same pairs)", "Average"]
-    assert rows["Ours"].mean()["EN"] == 3.0 and rows["Ours (same pairs)"].mean()["EN"] == 1.5 and list(rows["Ours (same pairs)"].pictures) == ["0"]
-    table = protocol.comparable(pd.DataFrame({name: r.mean() for name, r in rows.items()}).T)
-    assert list(table.index) == ["Ours", "Average"] and table.at["Ours", "EN"] == 1.5
-    assert list(protocol.fair({"Ours": seen(1.0), "Average": seen(5.0)})) == ["Ours", "Average"]
 
 
 def test_claims_name_tables_of_the_ledger():
@@ -376,13 +372,16 @@ def test_run_records_and_refuses_to_finish_incomplete(table2, tmp_path):
     run = start_run("a2rnet", "smoke", 5)
     assert run.folder.parent == tmp_path / "runs" / "a2rnet" and run.folder.name.startswith("smoke-s5-")
     shown = run.table("table2", table2, "model", data="scenes", n=4, eps="4/255")
-    assert len(shown) == 15 and set(shown["verdict"]) == {"not comparable"} and shown["paper"].notna().all()
-    figure = plt.figure()
+    assert len(shown.dropna(subset="value")) == 15 and set(shown["verdict"]) == {"not comparable"}
+    printed = shown[shown["value"].isna()]
+    assert printed["paper"].notna().all() and set(printed["why"]) == {"MFNet is not in this run"}, "what is printed stands there all the same"
+    figure, axis = plt.subplots()
+    axis.plot([0, 1])
     run.figure("fig6", figure, data="scenes")
     with pytest.raises(FusionReproError, match=r"did not record .*fig1 \(table\)"):
         run.finish()
     results = json.loads((run.folder / "results.json").read_text())
-    assert results["status"] == "incomplete" and results["schema"] == 1 and len(results["items"]) == 15
+    assert results["status"] == "incomplete" and results["schema"] == 1 and len(results["items"]) == len(shown)
     assert {a["id"] for a in results["artifacts"]} == {"a2rnet/table2", "a2rnet/fig6"}
     assert pd.read_csv(run.folder / "tables" / "table2.csv").equals(table2)
     assert (run.folder / "figures" / "fig6.png").stat().st_size and (run.folder / "figures" / "fig6.pdf").stat().st_size

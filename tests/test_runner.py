@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from fusionrepro.cluster import connect
 from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.reproduction import runner
 
@@ -153,7 +154,7 @@ def test_plan_refuses_what_cannot_run():
 def test_dask_cluster(tmp_path):
     distributed = pytest.importorskip("distributed")
     with pytest.raises(FusionReproError, match="no Dask scheduler"):
-        runner.connect("tcp://127.0.0.1:1")
+        connect("tcp://127.0.0.1:1")
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, processes=False) as cluster:
         jobs = [job(tmp_path, "far", WRITES), job(tmp_path, "off", "1 / 0")]
         outcomes = {o.job.name: o.status for o in runner.run_jobs(jobs, 2, cluster.scheduler_address, poll=0.1)}

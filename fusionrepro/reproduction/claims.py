@@ -235,7 +235,8 @@ class _Table:
 
     def _fewer(self, row: str, column: str) -> bool:
         """Whether a row is a mean over fewer pairs than the fullest one."""
-        return self.counts.at[row, column] < self.counts[column].max()
+        counts = pd.to_numeric(self.counts[column])
+        return bool(counts[row] < counts.max())
 
     def _value(self, row: str, column: str, own: bool = False) -> float:
         row = self.copy + row[len(_method(row)) :] if own and self.copy else row

@@ -56,7 +56,7 @@ def items(paper: Paper, artifact: Artifact, cells: pd.DataFrame, conditions: Con
     ours = [_item(paper, artifact, line, printed, conditions) for line in cells.to_dict("records")]
     there = {(i["label"], i["row"], i["column"]) for i in ours}
     unlabelled = {(i["row"], i["column"]) for i in ours}
-    rest = [v for key, v in printed.items() if key not in there and not (key[0] == "" and key[1:] in unlabelled)]
+    rest = [v for key, v in printed.items() if v.number is not None and key not in there and not (key[0] == "" and key[1:] in unlabelled)]
     made = {i["label"] for i in ours}
     return ours + [_printed_item(artifact, v, made, {i["row"] for i in ours if i["label"] == v.data}, conditions) for v in rest]
 
