@@ -10,12 +10,14 @@ import typer
 
 from fusionrepro import __version__
 from fusionrepro.errors import FusionReproError, InputError
+from fusionrepro.gallery.cli import app as gallery_app
 
 app = typer.Typer(help="Fuse pairs of images (infrared and visible, medical), and reproduce five papers about it.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 data_app = typer.Typer(help="List, download and verify data sets.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure the speed and memory of methods, metrics and scenes.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
+app.add_typer(gallery_app, name="gallery")
 
 Changes = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Change one setting, such as epochs=3; may be given several times.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

@@ -30,7 +30,7 @@ FLOORS = [  # a room imports only from floors below its own
     {"training"},
     {*PAPERS, "baselines"},
     {"fusing", "downstream"},
-    {"bench"},
+    {"bench", "gallery"},
     {"reproduction"},
     {"cli"},
 ]

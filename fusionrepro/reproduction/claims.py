@@ -12,7 +12,6 @@ import yaml
 from fusionrepro.errors import InputError, unknown
 from fusionrepro.metrics.evaluate import METRICS
 from fusionrepro.registry import METHODS
-from fusionrepro.reproduction.protocol import comparable
 
 VERDICTS = ("holds", "fails", "not testable here")
 CHECKS = ("higher", "lower", "highest", "lowest", "smaller_change", "smallest_change")
@@ -78,7 +77,7 @@ def _praise(outcomes: list[tuple[bool, str]]) -> str:
 def _decide(claim: Claim, data: str, cells: pd.DataFrame) -> list[tuple[bool, str]]:
     """Every single comparison on one data set: whether it is as claimed, and its numbers."""
     known = cells.assign(n=cells["n"].where(cells["value"].notna()))
-    table, counts = (comparable(known.pivot(index="row", columns="column", values=v)) for v in ("value", "n"))
+    table, counts = (known.pivot(index="row", columns="column", values=v) for v in ("value", "n"))
     columns = claim.columns or tuple(c for c in table.columns if table[c].notna().any())
     prefix = f"{data} " if data else ""
     return [(good, f"{prefix}{column} {text}") for column in columns for good, text in _column(claim, table, counts, column)]
