@@ -9,6 +9,10 @@ Modules:
 - `fusionrepro.data.download`: Fetching data sets and checking what is on disk.
 - `fusionrepro.data.manifests`: Data sets by name: what they are, where they lie, and what to do when they are not there.
 - `fusionrepro.data.published`: What other authors published: weights of their networks, fused pictures and the sources of these.
+<<<<<<< HEAD
+=======
+- `fusionrepro.gallery.entry`: One exhibit: what one method with certain weights made of one data set under one condition, on disk.
+>>>>>>> 86256c1835181d0a5f21f3e3f8b0aaa4aaf82cc3
 - `fusionrepro.gallery.guard`: The one place that decides whether a set of fused pictures is dead: that the method made nothing of the pairs.
 - `fusionrepro.reproduction.job`: One notebook, executed by papermill in a process of its own: `python -m fusionrepro.reproduction.job JOB.json`.
 - `fusionrepro.reproduction.recorded`: What runs have left behind: their folders under runs_path, and the runs that are kept with the repository as numbers.

@@ -11,6 +11,7 @@ import typer
 from fusionrepro import __version__
 from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.gallery.cli import app as gallery_app
+from fusionrepro.terminal import show
 
 app = typer.Typer(help="Fuse pairs of images (infrared and visible, medical), and reproduce five papers about it.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 data_app = typer.Typer(help="List, download and verify data sets.", no_args_is_help=True)
@@ -87,7 +88,7 @@ def score(
             typer.echo(f"note: {sentence}", err=True)
     if out:
         scores.to_csv(out)
-    _show(rows)
+    show(rows)
     if isinstance(scores, room.MethodScores):
         for name, line in scores.conventions.items():
             typer.echo(f"{name}: {line}")
@@ -135,7 +136,7 @@ def models(
     if as_json:
         typer.echo(json.dumps([asdict(e) for e in entries], indent=1, ensure_ascii=False))
     else:
-        _show(models_table(entries))
+        show(models_table(entries))
         if machines := {e.machine for e in entries if e.machine}:
             typer.echo(f"seconds: a 640x480 pair on {' or '.join(sorted(machines))}; `fusionrepro models --time` measures here.")
 
@@ -165,7 +166,7 @@ def verify(
             if len(names or ours.verifiable()) == 1:
                 raise
             _say(f"{name}: {e}", 1)
-    _show([{**row, "psnr": f"{row['psnr']:.1f}"} for v in found for row in v.rows()])
+    show([{**row, "psnr": f"{row['psnr']:.1f}"} for v in found for row in v.rows()])
     for v in found:
         typer.echo(str(v))
     if record:
@@ -237,7 +238,7 @@ def ledger(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for pr
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        _show([{"id": r["id"], "status": r["status"], "notebook": r["notebook"], "comparable when": r["comparable"]} for r in rows])
+        show([{"id": r["id"], "status": r["status"], "notebook": r["notebook"], "comparable when": r["comparable"]} for r in rows])
 
 
 @data_app.command("list")
@@ -246,7 +247,7 @@ def data_list(data_root: Root = "") -> None:
     from fusionrepro.data.manifests import datasets, status
 
     found = [status(name, data_root or None) for name in datasets()]
-    _show([{"name": s.name, "state": s.state, "pairs": s.pairs or "", "where": s.where, "licence": s.licence} for s in found])
+    show([{"name": s.name, "state": s.state, "pairs": s.pairs or "", "where": s.where, "licence": s.licence} for s in found])
 
 
 @data_app.command("get")
@@ -298,7 +299,7 @@ def bench_models(
 
     with Console(stderr=True).status("building the models") as line:
         rows = [asdict(r) for r in bench.bench_models(names or (), size or tuple(bench.SIZES), repeats, precision, line.update)]
-    _show([{k: "" if v is None else v for k, v in row.items()} for row in rows])
+    show([{k: "" if v is None else v for k, v in row.items()} for row in rows])
     if out:
         import pandas as pd
 
@@ -320,7 +321,7 @@ def bench_metrics(
     from fusionrepro import settings
     from fusionrepro.bench.metrics import bench_metrics as measure
 
-    _show(measure(count, device=str(settings.device(device)), repeats=repeats).reset_index().to_dict("records"))
+    show(measure(count, device=str(settings.device(device)), repeats=repeats).reset_index().to_dict("records"))
 
 
 @bench_app.command("scenes")
@@ -334,7 +335,7 @@ def bench_scenes(
     """
     from fusionrepro.bench.scenes import bench_scenes as measure
 
-    _show(measure(count, repeats=repeats).reset_index().to_dict("records"))
+    show(measure(count, repeats=repeats).reset_index().to_dict("records"))
 
 
 # ---- helpers -----------------------------------------------------------------------------------------------------------
@@ -359,27 +360,6 @@ def _use_data_root(given: str) -> None:
         from fusionrepro.settings import data_root
 
         os.environ["FUSIONREPRO_DATA"] = str(data_root(given))
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    """A table that fits the terminal; in a pipe every cell whole, on one line."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console() if sys.stdout.isatty() else Console(width=100_000)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in rows[0] if rows else ():
-        numeric = all(isinstance(r[name], int | float) or r[name] == "" for r in rows)
-        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
-    if sys.stdout.isatty():
-        console.print(table, highlight=False)
-        return
-    with console.capture() as text:
-        console.print(table, highlight=False)
-    typer.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ MODULES = sorted(p for p in (ROOT / "fusionrepro").rglob("*.py") if "__pycache__
 PAPERS = ("a2rnet", "smfnet", "daefuse", "msfam", "derun")
 FLOORS = [  # a room imports only from floors below its own
     {"errors"},
-    {"files", "settings", "registry", "progress", "compiling", "precision"},
+    {"files", "settings", "registry", "progress", "compiling", "precision", "terminal", "cluster"},
     {"imaging"},
     {"data"},
     {"metrics", "losses", "nn"},

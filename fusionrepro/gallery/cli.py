@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fusionrepro.errors import FusionReproError, InputError
+from fusionrepro.terminal import show as show_rows
 
 app = typer.Typer(help="Fused pictures of many methods, made once and kept: fill, list, look, take down.", no_args_is_help=True)
 
@@ -54,7 +55,6 @@ def make(
     import pandas as pd
 
     from fusionrepro import settings
-    from fusionrepro.cli import _show
     from fusionrepro.gallery.make import make as fill
     from fusionrepro.gallery.make import table, tasks
     from fusionrepro.gallery.subjects import choose
@@ -68,7 +68,7 @@ def make(
     rows = table(done)
     columns = list(dict.fromkeys(k for r in rows for k in r if k != "note"))
     rows = [{k: r.get(k, "") for k in [*columns, "note"]} for r in rows]
-    _show(rows)
+    show_rows(rows)
     if out:
         pd.DataFrame(rows).to_csv(out, index=False)
     if any(d.error or d.failed for d in done):
@@ -100,12 +100,11 @@ def _time(seconds: float) -> str:
 @app.command("list")
 def list_entries(sets: Sets = "", models: Annotated[str, typer.Option(help="Names of methods; default: all.")] = "", conditions: Conditions = "") -> None:
     """List what is kept: pictures, failures, seconds, size, where each comes from."""
-    from fusionrepro.cli import _show
     from fusionrepro.gallery.entry import root
     from fusionrepro.gallery.hang import entries, listing
 
     rows = listing(entries(_words(sets), _words(models), _states(conditions)))
-    _show(rows)
+    show_rows(rows)
     typer.echo(f"{len(rows)} entries, {sum(r['pictures'] for r in rows)} pictures, {sum(r['MB'] for r in rows):.1f} MB in {root()}")
 
 

@@ -22,7 +22,10 @@ from fusionrepro.reproduction.ledger import Artifact, Paper, PaperValue, ledger,
 
 COMPARED = tuple(v for v in compare.VERDICTS if v != "not comparable")
 NOT_PRINTED = "the paper prints no number here"
-_CELL = ("id", "data", "row", "column", "value", "n", "paper", "printed", "page", "difference", "tolerance", "verdict", "why", "provenance")
+_CELL = (
+    *("id", "data", "label", "row", "column", "value", "n", "paper", "printed", "page", "difference", "tolerance", "verdict", "why"),
+    *("provenance", "kind"),
+)
 _NUMBERS = {"value": float, "n": int, "paper": float, "difference": float, "tolerance": float}
 
 
@@ -179,7 +182,7 @@ def kept_run(slug: str) -> Recorded | None:
 
 
 def _cell(line: dict[str, str]) -> dict[str, Any]:
-    return line | {k: kind(line[k]) if line[k] else None for k, kind in _NUMBERS.items()} | {"printed": line["printed"] or None}
+    return line | {k: kind(line[k]) if line[k] else None for k, kind in _NUMBERS.items()} | {k: line[k] or None for k in ("printed", "page")}
 
 
 def stale(run: Recorded) -> list[str]:

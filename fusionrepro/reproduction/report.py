@@ -90,8 +90,8 @@ def table_view(
     rows = _by_data([row for row in _ordered([key[:2] for key in [*cells, *texts]]) if row in made or not ours_only])
     if not rows:
         return None
-    said = {key: _said(item, texts.get(key, "")) for key, item in cells.items() if key[:2] in rows}
-    common, by_row = _shared(said, made)
+    said = {key: _said(artifact, item, texts.get(key, "")) for key, item in cells.items() if key[:2] in rows}
+    common, by_row = _shared({k: found for k, found in said.items() if k[:2] not in made or cells[k]["value"] is not None}, made)
     missing = {c: artifact.missing[c] for c in columns if c in artifact.missing and printed}
     reasons_shown = _ordered([*sorted(common), *(r for found in said.values() for r in found), *missing.values()])
     number = {text: i for i, text in enumerate(reasons_shown, 1)}
@@ -118,9 +118,12 @@ def _by_data(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return sorted(rows, key=lambda row: order.index(row[0]))
 
 
-def _said(item: dict, text: str) -> list[str]:
-    """The reasons that a reader asks for: beside a number of the paper, and where our own is missing."""
-    return reasons(item) if text or item["paper"] is not None or item["value"] is None else []
+def _said(artifact: Artifact, item: dict, text: str) -> list[str]:
+    """The reasons that a reader asks for, beside a number of the paper and where our own is missing; not what its row or column already says."""
+    if not text and item["paper"] is None and item["value"] is not None:
+        return []
+    elsewhere = item.get("provenance") or ""
+    return [r for r in reasons(item) if r not in elsewhere and r != artifact.missing.get(item["column"])]
 
 
 def _shared(said: dict[tuple, list[str]], made: set[tuple[str, str]]) -> tuple[set[str], dict[tuple, set[str]]]:
@@ -292,6 +295,7 @@ def _record(run: Recorded) -> list[tuple[str, str]]:
     dirty = " with changes" if r.get("dirty") else ""
     lines = [
         ("run", run.name),
+        ("reading of the paper", r.get("reading", "")),
         ("recipe", recipe),
         ("data", data),
         ("weights, SHA-256", weights),
