@@ -182,7 +182,9 @@ def test_signals_show_both_states_along_one_line_of_each_scene(pair):
 
 
 def test_signals_of_methods_only(pair):
-    check_drawn(signals({"A": pair.ir}, {"A": pair.vi}, 48))
+    figure = signals({"A": pair.ir}, {"A": pair.vi}, 48)
+    assert len(figure.axes[0].images) == 1 and np.allclose(figure.axes[1].lines[1].get_ydata(), pair.vi[0, 48] * 255)
+    check_drawn(figure)
 
 
 def test_error_maps_have_one_scale(pair):

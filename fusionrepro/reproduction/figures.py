@@ -303,28 +303,31 @@ def signal_panels(
     width: float = 1.9,
     columns: int = 5,
     others: Collection[str] = (),
+    line: int | None = None,
 ) -> Figure:
     """A2RNet, Fig. 3: attacked pictures with enlargements, and below each the grey levels along one line, clean against attacked.
 
-    `scenes` holds for each scene, by title (infrared, visible, methods), the clean and the attacked picture. The line goes through the
-    middle of the scene's first square (see `signal_line`). Wrapping and `others` are as in `panels`.
+    `scenes` holds for each scene, by title (infrared, visible, methods), the clean and the attacked picture. The line is the
+    row of pixels through the middle of the scene's first square (`signal_line`), or `line`. Wrapping and `others` are as in `panels`.
     """
+    lines = {s: signal_line(squares[s]) if line is None else line for s in scenes}
     grid = {label: {t: attacked for t, (_, attacked) in row.items()} for label, row in scenes.items()}
-    rows = [_Row(s, list(row), _aspect(row), _below(squares[s], width) + SIGNAL) for s, row in grid.items()]
+    rows = [_Row(s, list(row), _aspect(row), _below(squares.get(s, ()), width) + SIGNAL) for s, row in grid.items()]
     sheet = _sheet(rows, width, columns, others)
     size = sheet.width, sheet.height + 0.3
     figure = plt.figure(figsize=size)
-    places, first = _fill(figure, sheet, grid, squares, {}, size), None
+    places = _fill(figure, sheet, grid, squares, {}, size)
+    curves = {(s, t): [_grey(p)[lines[s]] * 255 for p in both] for s, row in scenes.items() for t, both in row.items()}
     for (scene, title), (above, (left, top, wide)) in places.items():
-        line = signal_line(squares[scene])
-        above.axhline(line, color="tab:green", lw=0.7)
+        above.axhline(lines[scene], color="tab:green", lw=0.7)
         axis = figure.add_axes(((left + 0.22) / size[0], 1 - (top + SIGNAL - 0.25) / size[1], (wide - 0.22) / size[0], (SIGNAL - 0.33) / size[1]))
-        for state, picture, style in zip(("clean", "attacked"), scenes[scene][title], ("-", "--"), strict=True):
-            axis.plot(_grey(picture)[line] * 255, style, lw=0.8, label=state)
-        axis.set(xlim=(0, len(_grey(grid[scene][title])[0]) - 1), ylim=(0, 255), yticks=(0, 128, 255))
+        for state, curve, colour, order in zip(("clean", "attacked"), curves[scene, title], ("tab:blue", "tab:orange"), (3, 2), strict=True):
+            axis.plot(curve, color=colour, lw=0.8, zorder=order, label=state)
+        own = np.concatenate([c for (s, _), both in curves.items() if s == scene for c in both])  # one scale a scene
+        axis.set(xlim=(0, len(curve) - 1), ylim=(max(0, own.min() - 5), min(255, own.max() + 5)))
+        axis.locator_params(axis="y", nbins=4)
         axis.tick_params(labelsize=5.5, pad=1.5, length=2)
-        first = first or axis
-    figure.legend(*first.get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False, fontsize=8, title="grey levels along the green line")
+    figure.legend(*axis.get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False, fontsize=8, title="grey levels along the green line")
     figure.legends[-1].get_title().set_fontsize(8)
     return figure
 
@@ -337,9 +340,8 @@ def signal_line(squares: Sequence[Square]) -> int:
 
 def signals(clean: Mapping[str, Picture], attacked: Mapping[str, Picture], line: int) -> Figure:
     """Attacked pictures, one a method, and below each the grey levels along row `line`, clean against attacked."""
-    side = 1
     scenes = {"": {name: (clean[name], attacked[name]) for name in clean}}
-    return signal_panels(scenes, {"": [(line, 0, side)]})
+    return signal_panels(scenes, {}, line=line)
 
 
 def signal_distance(clean: Picture, attacked: Picture, line: int) -> float:
