@@ -1,4 +1,4 @@
-"""Five image-fusion papers as runnable notebooks: every figure and table beside the paper's own number
+"""Five image-fusion papers as runnable notebooks: tables and figures beside the papers' own numbers
 
 Modules:
 
@@ -10,8 +10,9 @@ Modules:
 - `fusionrepro.data.manifests`: Data sets by name: what they are, where they lie, and what to do when they are not there.
 - `fusionrepro.data.published`: What other authors published: weights of their networks, fused pictures and the sources of these.
 - `fusionrepro.reproduction.job`: One notebook, executed by papermill in a process of its own: `python -m fusionrepro.reproduction.job JOB.json`.
+- `fusionrepro.reproduction.recorded`: What runs have left behind: their folders under runs_path, and the runs that are kept with the repository as numbers.
 - `fusionrepro.reproduction.run`: One run of a reproduction notebook: its recipe, its folder, and everything that it records.
-- `fusionrepro.reproduction.ship`: Maintainer's tool: keep what a run gave, its network as the one that comes with the package, or the study of all methods.
+- `fusionrepro.reproduction.ship`: Maintainer's tool: keep what runs gave. `python -m fusionrepro.reproduction.ship RUN_FOLDER ... [--network [--pairs N]]`
 - `fusionrepro.training.tf1`: Reading TensorFlow-1 checkpoints without TensorFlow, and without running anything that a file might contain."""
 
 __version__ = "0.1.0"

@@ -10,12 +10,14 @@ import typer
 
 from fusionrepro import __version__
 from fusionrepro.errors import FusionReproError, InputError
+from fusionrepro.gallery.cli import app as gallery_app
 
 app = typer.Typer(help="Fuse pairs of images (infrared and visible, medical), and reproduce five papers about it.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 data_app = typer.Typer(help="List, download and verify data sets.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure the speed and memory of methods, metrics and scenes.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
+app.add_typer(gallery_app, name="gallery")
 
 Changes = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Change one setting, such as epochs=3; may be given several times.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -50,29 +52,56 @@ def fuse(
 
 @app.command()
 def score(
-    fused: Annotated[Path, typer.Argument(help="Fused image, or a folder of them.")],
-    ir: Annotated[Path, typer.Argument(help="First source, or a folder; partners have the same name.")],
-    vi: Annotated[Path, typer.Argument(help="Second source, or a folder.")],
+    fused: Annotated[list[Path], typer.Argument(metavar="FUSED...", help="Fused image, or a folder of them for each method, or a folder whose subfolders are methods; without --ir and --vi the last two are the sources.")],
+    ir: Annotated[Path | None, typer.Option("--ir", help="First source, or a folder; partners have the same name.")] = None,
+    vi: Annotated[Path | None, typer.Option("--vi", help="Second source, or a folder.")] = None,
     preset: Annotated[str, typer.Option(help="Conventions: default, or a toolbox or paper such as cddfuse, tang2022, a2rnet.")] = "default",
-    metrics: Annotated[str, typer.Option(help="Names, comma-separated, such as EN,SD,Qabf; default: the usual eleven.")] = "",
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV with one row an image.")] = None,
+    metrics: Annotated[str, typer.Option(help="Names, comma-separated, such as EN,SD,Qabf; default: those that the preset's toolbox prints.")] = "",
+    controls: Annotated[bool, typer.Option("--controls", help="Also score a copy of each source, which a fusion must beat.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV with one row an image (of each method).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Box plot to write (PNG or PDF).")] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure fused images against their sources.
+    """Measure fused images against their sources, as in `score FUSED IR VI` or `score A B C --ir IR --vi VI`.
 
-    Shows mean, standard deviation, 95 % interval and the convention of every metric.
+    One method: mean, standard deviation, 95 % interval and convention of every metric. Several: a row of means for each, over the pictures that all have.
     """
     from fusionrepro import settings
-    from fusionrepro.metrics.score import score as measure
+    from fusionrepro.metrics import score as room
 
+    fused, ir, vi = _sources(fused, ir, vi)
     names = [m for m in metrics.split(",") if m.strip()] or None
-    scores = measure(fused, ir, vi, preset, names, device=str(settings.device(device)))
+    place = str(settings.device(device))
+    methods = room.method_folders(fused) if controls or len(fused) > 1 or fused[0].is_dir() else {}
+    if len(methods) < 2 and not controls:
+        scores = room.score(next(iter(methods.values()), fused[0]), ir, vi, preset, names, device=place)
+        if plot:
+            scores.box_plot(plot)
+        rows = scores.summary().reset_index().to_dict("records")
+    else:
+        scores = room.score_methods(methods, ir, vi, preset, names, controls, place)
+        if plot:
+            room.box_plot(scores.methods, plot)
+        rows = scores.table().reset_index().to_dict("records")
+        for sentence in scores.left_out:
+            typer.echo(f"note: {sentence}", err=True)
     if out:
         scores.to_csv(out)
-    if plot:
-        scores.box_plot(plot)
-    _show(scores.summary().reset_index().to_dict("records"))
+    _show(rows)
+    if isinstance(scores, room.MethodScores):
+        for name, line in scores.conventions.items():
+            typer.echo(f"{name}: {line}")
+
+
+def _sources(fused: list[Path], ir: Path | None, vi: Path | None) -> tuple[list[Path], Path, Path]:
+    """Fused images and the two sources, given by option or as the last two of three names."""
+    if ir and vi:
+        return fused, ir, vi
+    if ir or vi:
+        raise InputError("give both --ir and --vi, or neither.")
+    if len(fused) != 3:
+        raise InputError(f"{len(fused)} names are given; say FUSED IR VI, or for several methods --ir IR --vi VI.")
+    return fused[:1], fused[1], fused[2]
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 
 from fusionrepro.errors import unknown
@@ -13,7 +14,7 @@ class Method:
 
     name: str
     title: str
-    kind: str  # paper, learned or classic
+    kind: str  # paper, learned, classic, or control: a copy of a source, which no claim may reward
     year: int
     builder: str  # "module:callable" giving a FusionModel; its keywords are the method's options
     summary: str
@@ -21,6 +22,7 @@ class Method:
     trained: bool = True  # needs weights
     reader: str = ""  # "module:callable" mapping the authors' state dict onto ours; empty: none published
     published: tuple[str, ...] = ()  # sets of public weights that data_manifests/baselines.yaml lists, the default first
+    medical: bool = False  # made for medical pairs alone
     slow: bool = False  # several seconds to minutes for a 640x480 pair: only long runs take it along
 
     def _object(self, address: str):
@@ -85,9 +87,9 @@ _METHODS = (
     Method("nsct_sr", "NSCT_SR", "classic", 2015, "fusionrepro.baselines.sparse:NSCTSR",
            "contourlets; the base's patches by sparse codes", "Liu et al., Information Fusion 2015", trained=False),
     Method("papcnn", "NSST-PAPCNN", "classic", 2019, "fusionrepro.baselines.papcnn:PAPCNN",
-           "medical: shearlets, chosen by pulse-coupled neurons", "Yin et al., IEEE TIM 2019", trained=False),
+           "medical: shearlets, chosen by pulse-coupled neurons", "Yin et al., IEEE TIM 2019", trained=False, medical=True),
     Method("csmca", "CSMCA", "classic", 2019, "fusionrepro.baselines.csmca:CSMCA",
-           "medical: convolutional sparse codes of cartoon and texture", "Liu et al., IEEE SPL 2019", trained=False, slow=True),
+           "medical: convolutional sparse codes of cartoon and texture", "Liu et al., IEEE SPL 2019", trained=False, medical=True, slow=True),
     Method("nestfuse", "NestFuse", "learned", 2020, "fusionrepro.baselines.nestfuse:NestFuse",
            "auto-encoder with a nested decoder and a fusion rule made by hand", "Li et al., IEEE TIM 2020",
            reader="fusionrepro.baselines.nestfuse:read_authors"),
@@ -117,7 +119,7 @@ _METHODS = (
            reader="fusionrepro.baselines.pmgi:read_authors", published=("infrared", "medical")),
     Method("matr", "MATR", "learned", 2022, "fusionrepro.baselines.matr:MATR",
            "medical: kernels gated by the picture, a pointwise transformer", "Tang et al., IEEE TIP 2022",
-           reader="fusionrepro.baselines.matr:read_authors", published=("published",)),
+           reader="fusionrepro.baselines.matr:read_authors", published=("published",), medical=True),
     Method("tardal", "TarDAL", "learned", 2022, "fusionrepro.baselines.tardal:TarDAL",
            "a dense generator between a target and a detail discriminator (weights: GPL-3.0)", "Liu et al., CVPR 2022",
            reader="fusionrepro.baselines.tardal:read_authors", published=("tardal",)),
@@ -133,6 +135,10 @@ _METHODS = (
     Method("cddfuse", "CDDFuse", "learned", 2023, "fusionrepro.baselines.cddfuse:CDDFuse",
            "attention for what the sources share, an invertible network for the rest", "Zhao et al., CVPR 2023",
            reader="fusionrepro.baselines.cddfuse:read_authors"),
+    Method("copy_ir", "Copy of the infrared", "control", 1980, "fusionrepro.baselines.simple:CopyInfrared",
+           "control: the first source as it is", "no method", trained=False),
+    Method("copy_vi", "Copy of the visible", "control", 1980, "fusionrepro.baselines.simple:CopyVisible",
+           "control: the second source as it is", "no method", trained=False),
 )  # fmt: skip
 METHODS = {m.name: m for m in _METHODS}
 
@@ -142,3 +148,9 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise unknown("model", name, METHODS)
     return METHODS[name]
+
+
+@cache
+def titles(kind: str) -> frozenset[str]:
+    """How the rows of a table call the methods of a kind: their titles, and their names in the registry."""
+    return frozenset(text for m in METHODS.values() if m.kind == kind for text in (m.name, m.title))

@@ -22,7 +22,7 @@ _ENV = {"data_root": "FUSIONREPRO_DATA"}
 
 @dataclass(frozen=True)
 class Profile:
-    """How much of a reproduction is computed: never what."""
+    """How much of a reproduction is computed."""
 
     name: str
     device: str  # cpu, cuda or auto
@@ -30,6 +30,7 @@ class Profile:
     cell_timeout: int  # seconds a notebook cell may take
     limit: int  # test pairs a data set; 0: all
     side: int  # attacked pairs are shrunk to this longer side, in pixels; 0: their own size
+    minutes: float = 0  # of filling the gallery with other methods' pictures; 0: until all is there
 
 
 @cache
@@ -104,6 +105,7 @@ def profile(name: str) -> Profile:
         section.getint("cell_timeout", 600),
         section.getint("limit", 0),
         section.getint("side", 0),
+        section.getfloat("minutes", 0),
     )
 
 

@@ -8,6 +8,7 @@ from PIL import Image as Pillow
 from fusionrepro.baselines.classic import ClassicModel, as_vifb
 from fusionrepro.errors import InputError
 from fusionrepro.registry import METHODS, method
+from fusionrepro.reproduction.protocol import as_saved
 
 CLASSICS = [m.name for m in METHODS.values() if m.kind == "classic"]
 # Small enough for a test; the iterations are the methods' own otherwise.
@@ -140,3 +141,15 @@ def test_nsct_sr_decides_as_published(oracles, monkeypatch):
     inside = (0, 0, slice(20, -20), slice(20, -20))
     gap, other = (255 * (x - theirs)[inside].abs() for x in (ours, mean))
     assert (gap > 6).float().mean() < 0.03 and gap.mean() < 2 < other.mean()
+
+
+@pytest.mark.parametrize("name, source", [("copy_ir", 0), ("copy_vi", 1)])
+def test_controls_save_a_source_to_the_level(name, source):
+    assert METHODS[name].kind == "control" and not METHODS[name].trained
+    levels = torch.arange(256.0).view(1, 1, 16, 16) / 255
+    pair = [levels.clone().requires_grad_(), levels.flip(-1).clone().requires_grad_()]
+    model = METHODS[name].build()
+    fused = model(*pair)
+    assert torch.equal((as_saved(fused, None, model.post, model.rounding) * 255).round(), (pair[source] * 255).round())
+    fused.sum().backward()  # an attack asks for both gradients
+    assert pair[source].grad.eq(1).all() and pair[1 - source].grad.eq(0).all()

@@ -12,7 +12,10 @@ from PIL import Image
 from fusionrepro.bench.metrics import NAMES, bench_metrics, pairs, plain
 from fusionrepro.errors import DataError, InputError
 from fusionrepro.metrics import DEFAULT_METRICS, METRICS, PRESETS, evaluate
-from fusionrepro.metrics.score import compare_methods, holm, score
+from fusionrepro.metrics import gradient, information, perceptual
+from fusionrepro.metrics.evaluate import convention, preset
+from fusionrepro.metrics.fidelity import vif_wavelet
+from fusionrepro.metrics.score import CONTROLS, compare_methods, holm, method_folders, score, score_methods
 
 ORACLES = os.environ.get("FUSIONREPRO_ORACLES", "")
 needs_oracles = pytest.mark.skipif(not ORACLES, reason="FUSIONREPRO_ORACLES is not set")
@@ -256,6 +259,96 @@ def test_score_says_what_is_missing(folders):
         score(folders / "mean" / "1.png", folders / "ir", folders / "vi")
     with pytest.raises(InputError, match="does not exist"):
         score(folders / "none", folders / "ir", folders / "vi")
+
+
+def test_score_of_methods_keeps_to_the_common_pictures(folders):
+    (folders / "max" / "2.png").unlink()
+    methods = {m: folders / m for m in ("mean", "max")}
+    found = score_methods(methods, folders / "ir", folders / "vi", metrics=["EN", "PSNR"], controls=True, progress=False)
+    assert found.left_out == ("max has no 2; 4 of 5 pictures, which all methods have, are scored.",)
+    table = found.table()
+    assert list(table.index) == ["mean", "max", *CONTROLS] and list(table.columns) == ["EN ↑", "PSNR ↑"]
+    alone = score(folders / "mean", folders / "ir", folders / "vi", metrics=["EN", "PSNR"], progress=False).frame
+    assert table.loc["mean", "PSNR ↑"] == pytest.approx(alone.PSNR.drop("2").mean())
+    assert np.isfinite(table).all(axis=None) and table["PSNR ↑"].idxmax() == "mean"
+    back = pd.read_csv(found.to_csv(folders / "all.csv"), dtype={"id": str})
+    assert len(back) == 16 and list(back.columns[:4]) == ["method", "id", "EN", "PSNR"]
+    for path in (folders / "max").iterdir():
+        path.rename(path.with_stem("x" + path.stem))
+    with pytest.raises(DataError, match="no partner for x0"):
+        score_methods(methods, folders / "ir", folders / "vi", progress=False)
+
+
+def test_folders_of_methods(folders):
+    assert list(method_folders([folders / "mean", folders / "max"])) == ["mean", "max"]
+    (folders / "empty").mkdir()
+    assert set(method_folders([folders])) == {"ir", "vi", "mean", "max"}
+    with pytest.raises(InputError, match="would both be the method 'max'"):
+        method_folders([folders, folders / "max"])
+    with pytest.raises(InputError, match="is no folder"):
+        method_folders([folders / "none"])
+
+
+# ---------------------------------------------------------------- evidence, toolboxes, compiled loops
+
+
+def test_a_guess_is_said_to_be_one(triple):
+    guesses = {m for m in preset("derun").metrics if convention(m, "derun")["evidence"] == "inferred"}
+    assert guesses == {"FMI", "Qp", "UIQI", "PSNR", "SSIM"}
+    assert [m for m in preset("msfam").metrics if convention(m, "msfam")["evidence"] == "inferred"] == ["SSIM", "VIF"]
+    assert convention("Qcv", "cddfuse")["evidence"] == "inferred"  # not in that toolbox at all
+    assert {convention(m)["evidence"] for m in METRICS} == {"published"}
+
+
+def test_a_preset_scores_what_its_toolbox_prints(folders):
+    names = score(folders / "mean", folders / "ir", folders / "vi", "cddfuse", progress=False).frame.columns
+    assert "MSE" in names and "MS-SSIM" not in names
+    own = preset("liu2012").metrics
+    assert {"QSF", "NMI", "NCIE", "Qc", "QG"} <= set(own) and "Qabf" not in own  # Qabf is QG there
+
+
+def test_psnr_of_a_copy_is_finite_but_for_the_average_of_decibels(triple):
+    _, a, b = triple
+    values = {p: evaluate(a, a, b, metrics=["PSNR"], preset=p).PSNR for p in ("default", "derun")}
+    assert np.isfinite(values["default"]).all() and np.isinf(values["derun"]).all()
+
+
+def test_qsf_as_written(triple):
+    f, a, b = (x[0, 0].numpy() for x in triple)
+    def frequency(steps):
+        return sum(w * (s**2).sum() for w, s in zip((1, 1, 0.5**0.5, 0.5**0.5), steps, strict=True)) ** 0.5
+    def steps(x):
+        return np.diff(x), np.diff(x, axis=0), x[1:, 1:] - x[:-1, :-1], x[1:, :-1] - x[:-1, 1:]
+    reference = frequency([np.maximum(abs(p), abs(q)) for p, q in zip(steps(a), steps(b), strict=True)])
+    ours = gradient.qsf(*triple)[0].item()
+    assert ours == pytest.approx((frequency(steps(f)) - reference) / reference, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [(31, 44), (48, 53)])
+@pytest.mark.parametrize("feature", list(information.FEATURES))
+def test_fmi_of_the_loop_is_that_of_the_definition(feature, size):
+    f, a, b = ((x.double() * 255).round() for x in pairs(2, (64, 64)))
+    flat = torch.full_like(f[:1], 51.0)
+    f, a, b = (torch.cat(x)[..., : size[0], : size[1]] for x in ((f, f[:1]), (a, flat), (b, f[:1])))
+    maps = tuple(information._feature(x, feature) for x in (f, a, b))
+    wanted = information._window_means_torch(*maps)
+    found = information.fmi(*(x / 255 for x in (f, a, b)), feature=feature)
+    assert found.tolist() == pytest.approx(wanted.tolist(), rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [(47, 52), (64, 33)])
+def test_phase_congruency_of_the_loop_is_that_of_the_definition(size, monkeypatch):
+    images = [x[..., : size[0], : size[1]] for x in pairs(2, (64, 64))]
+    found = perceptual.qp(*images)
+    def in_double(x):
+        return torch.stack([y[0] for y in perceptual._sums_on_device(x[None, None])])
+    monkeypatch.setattr(perceptual, "_sums_on_cpu", in_double)
+    assert found.tolist() == pytest.approx(perceptual.qp(*images).tolist(), rel=1e-5)
+
+
+def test_wavelet_vif_is_the_same_with_and_without_gradients():
+    f, a, b = (x.double()[..., :131, :140] for x in pairs(1, (144, 144)))
+    assert vif_wavelet(f, a, b).item() == pytest.approx(vif_wavelet(f.requires_grad_(), a, b).item(), rel=1e-9)
 
 
 # ---------------------------------------------------------------- speed and gradients

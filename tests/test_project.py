@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fusionrepro.reproduction import readme
+from fusionrepro.reproduction import readme, recorded
+from fusionrepro.reproduction.ledger import artifacts
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not {"_drafts", ".ipynb_checkpoints"} & set(p.parts))
@@ -29,7 +30,7 @@ FLOORS = [  # a room imports only from floors below its own
     {"training"},
     {*PAPERS, "baselines"},
     {"fusing", "downstream"},
-    {"bench"},
+    {"bench", "gallery"},
     {"reproduction"},
     {"cli"},
 ]
@@ -132,6 +133,19 @@ def floor(module: str) -> int:
 
 def test_readme_is_the_one_that_the_notebook_and_the_records_give():
     assert (ROOT / "README.md").read_text(encoding="utf-8") == readme.text(), "run `make readme` and commit"
+
+
+def test_kept_runs_agree_with_the_ledger_and_the_printed_numbers():
+    """A corrected transcription or a renamed artifact makes a kept run stale: keep it anew."""
+    assert [sentence for run in recorded.kept_runs().values() for sentence in recorded.stale(run)] == []
+
+
+def test_readme_does_not_promise_what_the_ledger_calls_open():
+    text = readme.text()
+    still_open = sum(a.status == "open" for a in artifacts())
+    if still_open:
+        assert f"{still_open} are open" in text
+        assert not re.search(r"(every|all) (figures?|tables?) and (figures?|tables?) (is |are )?regenerated", text, re.I)
 
 
 def test_notebooks_show_a_figure_once():

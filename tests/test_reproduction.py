@@ -13,7 +13,7 @@ import pytest
 
 from fusionrepro import settings
 from fusionrepro.errors import FusionReproError, InputError
-from fusionrepro.reproduction import claims, compare, ledger, protocol, report, ship
+from fusionrepro.reproduction import claims, compare, ledger, protocol, readme, recorded, report, ship
 from fusionrepro.reproduction.run import plan, start_run
 from fusionrepro.reproduction.training import read_recipe
 
@@ -177,6 +177,11 @@ def verdict(c: claims.Claim, *frames) -> tuple[str, str]:
     return out["verdict"], out["why"]
 
 
+def verdict_of(c: claims.Claim, *frames) -> tuple[str, str]:
+    out = claims._verdict(c, {c.table: pd.concat(frames)}, "laptop")
+    return out["verdict"], out["why"].split("; of the paper's")[0]
+
+
 def test_claims_hold_and_fail():
     two = cells({"a": {"X": 2.0, "Y": 1.0}, "b": {"X": 1.0, "Y": 5.0}})
     assert verdict(claim("higher", a="a", b="b"), two)[0] == "holds"
@@ -192,18 +197,119 @@ def test_claims_about_changes_and_rivals():
                    "Average / clean": {"X": 9.0}, "Average / attack": {"X": 9.0}})  # fmt: skip
     change = claim("smaller_change", a=("A2RNet / clean", "A2RNet / attack"), b=("U / clean", "U / attack"))
     assert verdict(change, table)[0] == "holds"
-    assert verdict(claim("smallest_change", a="A2RNet"), table)[0] == "holds", "an average is no rival"
-    assert verdict(claim("highest", a="A2RNet / attack", among="* / attack"), table)[0] == "holds"
+    assert verdict(claim("smallest_change", a="A2RNet", rivals="learned"), table)[0] == "holds", "an average is no network"
+    assert verdict(claim("smallest_change", a="A2RNet"), table)[0] == "fails", "but it is a method"
+    assert verdict(claim("highest", a="A2RNet / attack", among="* / attack"), table)[0] == "fails"
+    assert verdict(claim("highest", a="A2RNet / attack", among=("U / attack", "V / attack")), table)[0] == "holds"
     assert verdict(claim("highest", a="A2RNet / clean", among="* / clean"), table)[0] == "fails"
 
 
 def test_claims_that_cannot_be_tested_say_why():
     alone = cells({"A2RNet": {"X": 1.0}, "Average": {"X": 2.0}})
-    assert verdict(claim("lowest", a="A2RNet"), alone) == ("not testable here", "no other learned method stands in the table")
+    assert verdict(claim("lowest", a="A2RNet", rivals="learned"), alone) == ("not testable here", "no other learned method stands in the table")
+    only = cells({"A2RNet": {"X": 1.0}, "A2RNet (same weights)": {"X": 2.0}, "Copy of the visible": {"X": 3.0}})
+    assert verdict(claim("lowest", a="A2RNet"), only) == ("not testable here", "no other method stands in the table")
     assert verdict(claim("higher", a="A2RNet", b="B"), alone) == ("not testable here", "the table has no row 'B'")
     assert verdict(claim("higher", a="A2RNet", b="Average", columns=("Z",)), alone)[1] == "the table has no column 'Z'"
     assert verdict(claim("higher", a="A2RNet", b="B"))[1] == "t was not regenerated"
     assert all(c["verdict"] == "not testable here" for c in claims.evaluate("a2rnet", {}, "smoke"))
+
+
+def test_what_a_copy_passes_too_is_not_decided():
+    copy = "Copy of the visible"
+    best = claim("highest", a="Ours")
+    table = {"Ours": {"X": 3.0}, "TIF": {"X": 2.0}, copy: {"X": 4.0}}
+    state, why = verdict(best, cells(table))
+    assert state == "not decided" and f"'{copy}' passes too" in why and "Ours: tno X 3 against 2 (TIF)" in why
+    assert verdict(best, cells(table | {copy: {"X": 2.5}}))[0] == "not decided", "a copy need not beat ours, it takes its place"
+    assert verdict(best, cells(table | {copy: {"X": 1.0}}))[0] == "holds", "a control is no rival either"
+    assert verdict(best, cells(table | {copy: {"X": float("nan")}}))[0] == "holds"
+    lost = verdict(best, cells(table | {"Ours": {"X": 1.0}}))
+    assert lost[0] == "not decided" and "not so in 1 of 1" in lost[1], "a number that rewards copies does not refute either"
+    assert verdict(claim("higher", a="Ours", b="TIF"), cells(table))[0] == "not decided"
+    # In every column and every set, or it has not passed.
+    assert verdict(best, cells(table), cells(table | {copy: {"X": 0.0}}, "msrs"))[0] == "holds"
+    moved = {f"{m} / {s}": {"X": v} for m, pair in {"Ours": (5, 4), "U": (6, 1), copy: (3, 3)}.items() for s, v in zip(("clean", "attack"), pair, strict=True)}
+    assert verdict(claim("smallest_change", a="Ours"), cells(moved))[0] == "not decided"
+    assert verdict(claim("smaller_change", a=("Ours / clean", "Ours / attack"), b=("U / clean", "U / attack")), cells(moved))[0] == "not decided"
+    cheap = cells({"Ours": {"parameters": 9.0}, "U": {"parameters": 10.0}, copy: {"parameters": 0.0}})
+    assert verdict(claim("lowest", a="Ours", columns=("parameters",)), cheap)[0] == "holds", "that a copy costs nothing decides nothing"
+
+
+def test_a_copy_over_other_pairs_decides_nothing():
+    table = counted({"Ours": (25, 9.0), "U2Fusion": (25, 5.0), "Copy of the visible": (4, 99.0)}, "PSNR")
+    assert verdict(claim("highest", a="Ours", columns=("PSNR",)), table)[0] == "holds"
+
+
+def test_dead_rows_neither_win_nor_lose():
+    nan = float("nan")
+    dead = cells({"with L_a": {"error": nan}, "without L_a": {"error": 0.079}})
+    loss = next(c for c in claims.claims("a2rnet") if c.id == "fig8_loss")
+    out = {c["id"]: c for c in claims.evaluate("a2rnet", {"fig8": dead}, "laptop")}["a2rnet/fig8_loss"]
+    assert (out["verdict"], out["why"]) == ("not decided", "'with L_a' has no value of error")
+    assert verdict_of(loss, cells({"with L_a": {"error": 0.01}, "without L_a": {"error": nan}}))[0] == "not decided"
+    best = claim("highest", a="Ours")
+    assert verdict(best, cells({"Ours": {"X": nan}, "U": {"X": 1.0}}))[0] == "not decided"
+    assert verdict(best, cells({"Ours": {"X": 2.0}, "U": {"X": 1.0}, "V": {"X": nan}})) == ("holds", "tno X 2 against 1 (U)")
+    assert verdict(best, cells({"Ours": {"X": 2.0}, "U": {"X": nan}})) == ("not decided", "no rival has a value of X")
+    half = cells({"Ours / clean": {"X": 2.0}, "Ours / attack": {"X": 1.0}, "U / clean": {"X": 2.0}, "U / attack": {"X": nan},
+                  "V / clean": {"X": 2.0}, "V / attack": {"X": 0.0}})  # fmt: skip
+    assert verdict(claim("smallest_change", a="Ours"), half) == ("holds", "tno X 1 against 2 (V)")
+
+
+def test_ranks_and_counts():
+    table = cells({"Ours": {"X": 3.0, "Y": 1.0}, "U": {"X": 4.0, "Y": 0.0}, "V": {"X": 5.0, "Y": 0.5}})
+    top = lambda k: verdict(claim("top", a="Ours", columns=("X", "Y"), k=k), table)
+    assert top(3)[0] == "holds" and top(2) == ("fails", "not so in 1 of 2 comparisons: tno X 3 is number 3 of 3")
+    count = lambda k, of=2: verdict(claim("best_in", a="Ours", columns=("X", "Y"), k=k, of=of), table)
+    assert count(1) == ("holds", "best in 1 of 2 cells, claimed are 1 (tno X is number 3)") and count(2)[0] == "fails"
+    assert count(1, 4) == ("not testable here", "the paper counts 4 cells, and the table has 2 of them")
+    judge = cells({"judge": {"accuracy": 0.995}})
+    assert verdict(claim("above", a="judge", columns=("accuracy",), k=0.99), judge) == ("holds", "tno accuracy 0.995")
+    assert verdict(claim("above", a="judge", columns=("accuracy",), k=0.999), judge)[0] == "fails"
+    for wrong in ({"check": "top"}, {"check": "best_in", "k": 3}, {"check": "highest", "k": 3}, {"check": "tops"}, {"check": "highest", "rivals": "lerned"}):
+        with pytest.raises(InputError, match="claims.yaml, a2rnet/c"):
+            claim(a="Ours", **wrong)
+
+
+def test_claims_about_some_sets_look_at_no_other():
+    best = claims.Claim("c", "daefuse", "s", "", "t", "highest", ("SD",), "Ours", data=("MRI-CT",))
+    good, bad = ({"Ours": {"SD": a}, "U": {"SD": 1.0}} for a in (2.0, 0.5))
+    assert verdict_of(best, cells(good, "mri_ct"), cells(bad, "tno")) == ("holds", "mri_ct SD 2 against 1 (U)")
+    assert verdict_of(best, cells(good, "tno")) == ("not testable here", "the table has none of MRI-CT")
+
+
+def test_a_rival_of_the_paper_that_is_missing_is_named():
+    best = next(c for c in claims.claims("daefuse") if c.id == "table1_both_sources")
+    rows = {"Ours": {"SCD": 2.0}, "TarDAL": {"SCD": 1.0}, "cddfuse": {"SCD": 1.0}, "DIDFuse": {"SCD": 1.0}, "U2Fusion": {"SCD": 1.0}, "RFN-Nest": {"SCD": 1.0}}
+    out = claims._verdict(best, {"table1": cells(rows)}, "laptop")
+    assert out["verdict"] == "holds" and out["why"].endswith("of the paper's 7 rivals the table lacks DDcGAN, DDFM")
+
+
+def test_papers_are_held_against_their_own_tables():
+    found = {f"{slug}/{c.id}": claims.in_paper(c) for slug in PRINTED for c in claims.claims(slug)}
+    assert {found[k]["verdict"] for k in found} == {"holds", "fails", "not printed"}
+    refuted = {k: v["why"] for k, v in found.items() if v["verdict"] == "fails"}
+    assert set(refuted) == {"smfnet/table1_fidelity", "smfnet/table1_second_ssim", "daefuse/table1_best", "msfam/table7_fusion_helps"}
+    assert "RoadScene Qabf 0.5831 against 0.584 (SwinFusion)" in refuted["smfnet/table1_fidelity"] and "1 of 54" in refuted["smfnet/table1_fidelity"]
+    assert "TNO SSIM 1.012 is number 3 of 10" in refuted["smfnet/table1_second_ssim"]
+    assert "DDFM" in refuted["daefuse/table1_best"]
+    for name in ("a2rnet/table1_smallest_drop", "smfnet/table1_second_mi", "msfam/table6_top_three", "derun/table1_best_count", "derun/table2_best_count"):
+        assert found[name]["verdict"] == "holds", name
+    # Only what is printed nowhere may go without: a wrong row or column of claims.yaml would show here.
+    assert all("prints no numbers" in v["why"] for v in found.values() if v["verdict"] == "not printed")
+    shown = claims.evaluate("a2rnet", {}, "smoke")
+    assert all(c["in_paper"] == found[c["id"]] for c in shown) and json.dumps(shown)
+
+
+def test_level_numbers_refute_no_paper(monkeypatch):
+    printed = lambda row, text: ledger.PaperValue("tno", row, "X", text, "", "p. 1")
+    values = {"t": (printed("Ours", "0.79"), printed("U", "0.79"), printed("V", "-"))}
+    monkeypatch.setattr(claims, "paper_values", lambda slug: values)
+    fresh = claims.in_paper.__wrapped__
+    assert fresh(claim("highest", a="Ours"))["verdict"] == "holds" and fresh(claim("top", a="Ours", k=1))["verdict"] == "holds"
+    assert fresh(claim("highest", a="V"))["verdict"] == "not printed"
+    assert fresh(claim("highest", a="W")) == {"verdict": "not printed", "why": "in the paper the table has no row 'W'"}
 
 
 def counted(rows: dict[str, tuple[int, float]], column: str) -> pd.DataFrame:
@@ -233,10 +339,11 @@ def test_fair_rows_are_over_the_pairs_that_all_saw():
 
 
 def test_claims_name_tables_of_the_ledger():
-    found = claims.claims("a2rnet")
-    assert len(found) >= 6
-    for c in found:
-        assert "table" in ledger.paper("a2rnet").artifact(c.table).records
+    for slug in PRINTED:
+        for c in claims.claims(slug):
+            artifact = ledger.paper(slug).artifact(c.table)
+            assert "table" in artifact.records or c.id == "fig5_judge", c.id  # its accuracy is a table beside a drawing
+            assert set(c.data) <= set(artifact.data)
 
 
 def test_a_kept_study_is_finished_and_says_how_it_was_made(tmp_path, monkeypatch):
@@ -334,22 +441,118 @@ def test_read_recipe(tmp_path):
         read_recipe("nowhere.json")
 
 
+# ---- kept runs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def laptop(table2, tmp_path, monkeypatch):
+    """A laptop run of A2RNet that recorded Table 2 and one figure; kept runs go to a folder of their own."""
+    results = tmp_path / "results"
+    (results / "paper").mkdir(parents=True)
+    for path in (ROOT / "results" / "paper").glob("*.csv"):
+        (results / "paper" / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setenv("FUSIONREPRO_RESULTS_PATH", str(results))
+    run = start_run("a2rnet", "laptop", 3)
+    run.table("table2", table2, "model", data="msrs", n=50, eps="4/255", post="clip")
+    run.figure("fig6", plt.figure(), data="msrs")
+    run.note("Made for a test.")
+    return run
+
+
+def finished(run) -> Path:
+    run._write("ok")
+    return run.folder
+
+
+def test_a_kept_run_is_read_back_as_it_was(laptop, tmp_path):
+    folder = recorded.keep(finished(laptop))
+    assert folder == tmp_path / "results" / "recorded" / "a2rnet"
+    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {"run.json", "results.json", "cells.csv", "tables/table2.csv"}, "no pictures"
+    kept = recorded.kept_run("a2rnet")
+    written = json.loads((laptop.folder / "results.json").read_text())
+    strip = lambda items: [{k: v for k, v in i.items() if k not in ("provenance", "reasons")} for i in items]
+    assert strip(kept.results["items"]) == strip(written["items"])
+    assert kept.results["claims"] == written["claims"] and kept.results["notes"] == ["Made for a test."]
+    assert (kept.profile, kept.name, kept.status, kept.kept) == ("laptop", laptop.folder.name, "ok", True)
+    assert kept.run["recipe"]["seed"] == 3 and kept.run["versions"]["torch"] and kept.run["device_name"]
+    assert recorded.stale(kept) == [] and list(recorded.kept_runs()) == ["a2rnet"]
+
+
+def test_only_finished_runs_of_substance_are_kept(laptop, table2):
+    with pytest.raises(InputError, match="no finished run"):
+        recorded.keep(laptop.folder)
+    with pytest.raises(InputError, match="is a smoke run"):
+        recorded.keep(finished(start_run("a2rnet", "smoke", 0)))
+    assert recorded.kept_runs() == {}
+    later = start_run("a2rnet", "laptop", 4)
+    assert ship.best([finished(laptop), later.folder]) == [laptop.folder], "a finished run before one that is under way"
+    with pytest.raises(InputError, match="no run folder"):
+        ship.best([laptop.folder.parent])
+
+
+def test_ship_keeps_the_best_run_of_each_paper(laptop, capsys):
+    start_run("a2rnet", "laptop", 4)
+    folders = sorted(map(str, finished(laptop).parent.iterdir()))
+    assert len(folders) == 2
+    ship.main(folders)
+    assert capsys.readouterr().out.split() == [str(recorded.kept_folder("a2rnet"))]
+    assert recorded.kept_run("a2rnet").name == laptop.folder.name
+
+
+def test_a_changed_transcription_makes_a_kept_run_stale(laptop):
+    cells = recorded.keep(finished(laptop)) / "cells.csv"
+    text = cells.read_text()
+    assert ",63.410," in text
+    cells.write_text(text.replace(",63.410,", ",63.510,"))
+    assert recorded.stale(recorded.kept_run("a2rnet")) == ["a2rnet/table2: the paper's M3, PSNR is no longer 63.510"]
+    cells.write_text("id\n")
+    with pytest.raises(FusionReproError, match="keep the run anew"):
+        recorded.kept_run("a2rnet")
+
+
+def test_every_printed_number_is_counted_once_in_the_readme(laptop):
+    paper = ledger.paper("a2rnet")
+    assert "none yet" in readme._results_section()
+    recorded.keep(finished(laptop))
+    found = recorded.judged(paper, recorded.kept_run("a2rnet"))
+    printed = [v for cells in ledger.paper_values("a2rnet").values() for v in cells if v.number is not None]
+    assert len(found) == len(printed) and {j.verdict for j in found} == {"not comparable"} and all(j.reasons for j in found)
+    ours = [j for j in found if any("50 pairs instead of 361" in r for r in j.reasons)]
+    assert len(ours) == 15, "the cells that the run made carry the run's own reasons"
+    assert all(j.reasons == (paper.artifact("table1").reason,) for j in found if j.value in ledger.paper_values("a2rnet")["table1"])
+    row = readme._result(paper, recorded.kept_run("a2rnet"))
+    assert row["not comparable"] == row["printed numbers"] == len(printed) and row["commonest reason"] == recorded.commonest_reason(found) != ""
+
+
+def test_a_comparable_cell_counts_with_its_verdict():
+    paper = ledger.paper("a2rnet")
+    items = [judged(63.410) | {"row": "M3"}, judged(1.0, "EN")]
+    run = recorded.Recorded(Path("x"), {"paper": "a2rnet", "items": items, "artifacts": []}, {}, {})
+    counts = compare.counts([{"verdict": j.verdict} for j in recorded.judged(paper, run)])
+    assert counts["match"] == 1 and counts["differs"] == 1 and counts["close"] == 0
+
+
 # ---- the report --------------------------------------------------------------------------------------------------------
 
 
 class Page(HTMLParser):
-    """Links, texts and tag balance of a page."""
+    """Links, texts, tags and tag balance of a page."""
 
     VOID = {"meta", "img", "br", "link", "hr", "input"}
 
     def __init__(self, text: str):
         super().__init__()
-        self.links, self.texts, self.open = [], [], []
+        self.links, self.texts, self.open, self.tags = [], [], [], []
         self.feed(text)
         assert not self.open, f"unclosed {self.open}"
 
     def handle_starttag(self, tag, attrs):
         self.links += [v for k, v in attrs if k in ("href", "src")]
+        if tag == "table":
+            parent = next(a for t, a in reversed(self.tags) if t == "div")
+            assert "scroll" in parent["class"], "a table scrolls in a region of its own"
+            assert parent["tabindex"] == "0" and parent["role"] == "region" and parent["aria-label"]
+        self.tags.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -367,6 +570,9 @@ def pages(folder: Path) -> dict[str, Page]:
         for link in page.links:
             assert not re.match(r"(https?:)?//", link), f"{link} needs a network"
             assert (folder / link.split("#")[0]).exists(), f"{link} leads nowhere"
+        for tag, attributes in page.tags:
+            assert "title" not in attributes, "nothing is said only to a pointer"
+            assert tag != "img" or int(attributes["width"]) * int(attributes["height"]) > 0 and attributes["alt"]
     return found
 
 
@@ -381,26 +587,185 @@ def test_report_without_runs(tmp_path):
 
 def test_report_shows_ours_beside_the_papers(table2, tmp_path):
     run = start_run("a2rnet", "smoke", 0)
-    run.table("table2", table2, "model", data="scenes", n=4, eps="4/255", post="clip")
+    run.table("table2", table2, "model", data="msrs", n=4, eps="4/255", post="clip")
     run.figure("fig6", plt.figure(), data="scenes", caption="<b>ours</b>")
     run.note("A <sentence> to read.")
     other = start_run("a2rnet", "smoke", 1)
     other.table("table2", table2, "model", data="scenes", n=4)
     (other.folder / "job.json").write_text(json.dumps({"status": "failed", "error": "cell 3: ValueError: no"}))
-    (tmp_path / "runs" / "a2rnet" / "broken").mkdir()
-    (tmp_path / "runs" / "a2rnet" / "broken" / "results.json").write_text('{"schema": 1')
     folder = report.write_report().parent
     found = pages(folder)
     main, failed = found["a2rnet.html"], found[f"a2rnet-{other.folder.name}.html"]
     at = main.texts.index("60.600")
     assert main.texts[at + 1] == "60.673", "the paper's number stands right below ours, with as many digits"
-    assert any("procedural scenes instead of MFNet" in t for t in main.texts)
+    assert main.texts.count("60.673") == 1
+    assert main.texts.count("4 pairs instead of 361") == 1, "a reason stands once below its table"
+    at = failed.texts.index("60.600")
+    assert failed.texts[at + 1] != "60.673" and "60.673" in failed.texts, "of other data the paper's number has a row of its own"
+    assert any("procedural scenes instead of MFNet" in t for t in failed.texts)
+    assert {"made by the run", "printed by the paper"} <= set(failed.texts)
     assert "<b>ours</b>" in " ".join(main.texts) and "A <sentence> to read." in main.texts
+    assert "width" not in main.texts and "crop" in main.texts, "the entries of the recipe that differ from the published ones"
     assert any("ValueError: no" in t for t in failed.texts)
-    assert any("cannot be read" in t for t in found["index.html"].texts)
     assert (folder / "a2rnet" / run.folder.name / "figures" / "fig6.png").exists()
     report.write_report()
     assert len(list(folder.parent.glob(".report-*"))) == 0
+
+
+def damage(run, **changes) -> None:
+    path = run.folder / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"items": [{"id": "a2rnet/table2"}]}, {"claims": 3}, {"artifacts": ["fig6"]}, {"notes": None}, {"status": []}],
+    ids=lambda c: "+".join(c),
+)
+def test_a_broken_record_costs_its_own_place_only(table2, changes, tmp_path):
+    whole, broken = start_run("a2rnet", "smoke", 0), start_run("a2rnet", "smoke", 1)
+    whole.table("table2", table2, "model", data="scenes", n=4)
+    damage(broken, **changes)
+    (tmp_path / "runs" / "a2rnet" / "cut").mkdir()
+    (tmp_path / "runs" / "a2rnet" / "cut" / "results.json").write_text('{"schema": 1')
+    found = pages(report.write_report().parent)
+    assert set(found) == {"index.html", *(f"{slug}.html" for slug in ledger.ledger())}
+    assert "60.6" in " ".join(found["a2rnet.html"].texts)
+    said = [t for t in found["index.html"].texts if "cannot be read as results of a run" in t]
+    assert len(said) == 2 and any(broken.folder.name in t for t in said)
+
+
+def test_a_broken_kept_run_costs_its_own_place_only(laptop):
+    folder = recorded.keep(finished(laptop))
+    (folder / "cells.csv").write_text("id\n")
+    found = pages(report.write_report().parent)
+    assert "60.600" in found["a2rnet.html"].texts, "the run itself is shown"
+    assert any("recorded/a2rnet" in t and "cannot be read" in t for t in found["index.html"].texts)
+
+
+def test_what_failed_is_shown_failed(table2):
+    run = start_run("a2rnet", "smoke", 0)
+    for name in ("fig6", "fig2", "fig3"):
+        run.figure(name, plt.figure(), data="scenes")
+    (run.folder / "figures" / "fig2.png").unlink()
+    entries = json.loads((run.folder / "results.json").read_text())["artifacts"]
+    damage(run, artifacts=[a | {"status": "failed", "why": "every picture is flat"} if a["id"] == "a2rnet/fig6" else a for a in entries])
+    view = report.paper_view(ledger.paper("a2rnet"), report.recorded_runs()[0][0], [])
+    assert [v["artifact"].id for v in view["done"]] == ["fig3"] and [v["artifact"].id for v in view["failed"]] == ["fig2", "fig6"]
+    texts = " ".join(pages(report.write_report().parent)["a2rnet.html"].texts)
+    assert "every picture is flat" in texts and "figures/fig2.png is missing" in texts
+
+
+def test_claims_stand_beside_the_papers_own_table_and_the_kept_run(laptop):
+    recorded.keep(finished(laptop))
+    run = start_run("a2rnet", "smoke", 0)
+    own = json.loads((run.folder / "results.json").read_text())["claims"]
+    first = own[0] | {"verdict": "not decided", "why": "a copy passes, too", "in_paper": {"verdict": "fails", "why": "0.5831 against 0.584"}}
+    damage(run, claims=[first, *own[1:]])
+    view = report.paper_view(ledger.paper("a2rnet"), next(r for r in report.recorded_runs()[0] if r.profile == "smoke"), [], recorded.kept_run("a2rnet"))
+    assert [where for where, *_ in view["claims"][0]["verdicts"]] == ["this run", "the paper's own table", "kept laptop run"]
+    assert [where for where, *_ in view["claims"][1]["verdicts"]] == ["this run", "kept laptop run"]
+    found = pages(report.write_report().parent)
+    assert {"0.5831 against 0.584", "a copy passes, too"} <= set(found["a2rnet-" + run.folder.name + ".html"].texts)
+
+
+def test_the_kept_run_stands_beside_any_other_and_alone(laptop):
+    recorded.keep(finished(laptop))
+    for path in sorted(laptop.folder.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    texts = pages(report.write_report().parent)["a2rnet.html"].texts
+    assert "Kept laptop run, tno, msrs" in texts and "60.600" in texts and "50 pairs instead of 361" in texts
+    start_run("a2rnet", "smoke", 0)
+    texts = pages(report.write_report().parent)["a2rnet.html"].texts
+    assert "Kept laptop run, tno, msrs" in texts and "60.600" in texts
+
+
+def item(row: str, column: str, value: float | None, **more) -> dict:
+    """A cell of Table 2 of A2RNet that is not comparable."""
+    plain = {"id": "a2rnet/table2", "data": "msrs", "row": row, "column": column, "value": value, "n": 4, "paper": 1.0, "printed": "1.0", "page": ""}
+    return plain | {"difference": None, "tolerance": None, "verdict": "not comparable", "why": "; ".join(more.get("reasons", ()))} | more
+
+
+def table(*items: dict) -> dict:
+    paper = ledger.paper("a2rnet")
+    values = tuple(ledger.PaperValue("MFNet", i["row"], i["column"], i["printed"], "", "") for i in items if i["printed"])
+    return report.table_view(paper, paper.artifact("table2"), list(items), values)
+
+
+def test_notes_of_a_table_are_given_once_and_where_they_belong():
+    view = table(
+        item("A", "EN", 1.0, reasons=["all", "row A", "one cell"], provenance="classic"),
+        item("A", "SD", 2.0, reasons=["all", "row A"], provenance="classic"),
+        item("B", "EN", 3.0, reasons=["all"], provenance="published weights, unverified"),
+        item("C", "EN", None, reasons=["not built here"], provenance="printed by the paper, not built here: no weights"),
+    )
+    text = {n.number: n.text for n in view["notes"]}
+    assert [n.text for n in view["notes"] if n.everywhere] == ["all"], "a row that only the paper has does not count"
+    assert len(set(text.values())) == len(text) == 4
+    a, b, c = view["lines"]
+    said = lambda numbers: [text[n] for n in numbers]
+    assert said(a.notes) == ["row A"] and said(a.cells[0].notes) == ["one cell"] and said(a.cells[1].notes) == []
+    assert said(b.notes) == [] and said(c.notes) == ["not built here"]
+    assert (a.own, c.own) == (True, False) and c.cells[0].paper == "1.0" and c.cells[0].ours == ""
+    assert [line.provenance for line in view["lines"]] == ["classic", "published weights, unverified", "printed by the paper, not built here: no weights"]
+
+
+def test_a_kept_table_shows_the_rows_that_the_run_made():
+    paper = ledger.paper("a2rnet")
+    values = (ledger.PaperValue("MFNet", "A", "EN", "1.0", "", ""), ledger.PaperValue("MFNet", "B", "EN", "2.0", "", ""))
+    made = item("A", "EN", 1.0, reasons=["r"])
+    lines = lambda **options: [line.row for line in report.table_view(paper, paper.artifact("table2"), [made], values, **options)["lines"]]
+    assert lines() == ["A", "B"] and lines(ours_only=True) == ["A"]
+
+
+def test_a_compared_cell_says_its_verdict_in_words():
+    view = table(item("A", "EN", 1.05, verdict="close", why="|0.05| <= 0.1", difference=0.05, tolerance=0.02))
+    cell = view["lines"][0].cells[0]
+    assert (cell.verdict, cell.difference, cell.ours, cell.paper) == ("close", "+5.0%", "1.1", "1.0") and view["notes"] == []
+
+
+def test_no_row_stands_beside_another_sets_number():
+    paper = ledger.paper("smfnet")
+    artifact = paper.artifact("table4")
+    printed = ledger.paper_values("smfnet")["table4"]
+    frame = pd.DataFrame({"method": ["Ours", "Ours", "Ours"], "data": ["phantoms_mri_ct", "mri_ct", "mri_pet"], "SF": [1.0, 2.0, 3.0]})
+    items = compare.items(paper, artifact, compare.long_form(frame, "method", "", 4), compare.Conditions("laptop", {}))
+    view = report.table_view(paper, artifact, items, printed)
+    sf = [name for name, _ in view["columns"]].index("SF")
+    beside = {line.data: line.cells[sf].paper for line in view["lines"] if line.own}
+    assert beside["phantoms_mri_ct"] == beside["mri_ct"] == "" and beside["mri_pet"] != ""
+    assert sum(1 for line in view["lines"] for c in line.cells if c.paper) == len(printed), "every printed number stands there once"
+
+
+# ---- the report's colours ----------------------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb in [0, 1] (WCAG 2.2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_reports_colours_are_read_by_everybody(scheme):
+    """WCAG AA: 4.5 for text, 3 for the ring around what the keyboard has reached."""
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    style = (ROOT / "fusionrepro" / "reproduction" / "templates" / "style.css").read_text()
+    blocks = re.findall(r":root \{(.*?)\}", style, re.S)
+    colours = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in blocks]
+    c = colours[0] if scheme == "light" else colours[1]
+    assert len(colours) == 2 and set(colours[0]) == set(colours[1])
+    pairs = {(kind, f"{kind}-bg") for kind in ("match", "close", "differs", "quiet")}  # chips, tiles, verdicts in cells
+    pairs |= {(text, ground) for text in ("ink", "soft", "link", "accent") for ground in ("paper", "card")}
+    pairs |= {(text, f"{kind}-bg") for text in ("ink", "soft") for kind in ("match", "close", "differs")}  # numbers in cells, notices
+    low = {pair: round(contrast(c[pair[0]], c[pair[1]]), 2) for pair in pairs if contrast(c[pair[0]], c[pair[1]]) < 4.5}
+    assert not low
+    assert min(contrast(c["link"], c[ground]) for ground in ("paper", "card")) >= 3
 
 
 def test_package_data_is_found_from_anywhere():

@@ -29,6 +29,13 @@ def test_ranks_by_hand(frame):
     assert set(rivals["best"]) == {"A"} and (rivals["rank gap"] > 0).all() and rivals["p (Holm)"].between(0, 1).all()
 
 
+def test_a_control_is_never_the_best(frame):
+    copied = frame[frame["method"] == "A"].assign(method="Copy of the visible", MI=9.0, VIF=9.0)
+    rivals = study.best_against_others(study.image_ranks(pd.concat([frame, copied]), ["MI", "VIF"]))
+    assert set(rivals["best"]) == {"A"}
+    assert (rivals.loc[rivals["method"] == "Copy of the visible", "rank gap"] < 0).all() and set(rivals["method"]) == {"B", "Copy of the visible"}
+
+
 def test_a_method_that_is_missing_under_one_condition_is_ranked_elsewhere(frame):
     frame = frame[(frame["method"] == "A") | (frame["condition"] == "clean")]
     table = study.rank_table(study.image_ranks(frame, ["MI", "VIF"]))

@@ -93,6 +93,7 @@ class Manifest:
     notes: str = ""
     classes: tuple[str, ...] = ()
     binary_masks: bool = False
+    whole: dict[str, int] = field(default_factory=dict)  # split -> its pairs where the set is complete
     boxes_table: str = ""  # the annotation to take from a table of boxes
 
     @property

@@ -58,6 +58,7 @@ _METRICS = (
     Metric("SD", fidelity.standard_deviation, True, "0..127.5", "grey level", "contrast", sources=False),
     Metric("SF", gradient.spatial_frequency, True, "0..361", "grey level", "differences between neighbours",
            sources=False, joined=True),
+    Metric("QSF", gradient.qsf, True, "-1..", "", "detail against the sharper source; 0 is ideal, above it is invented"),
     Metric("AG", gradient.average_gradient, True, "0..255", "grey level", "mean gradient", sources=False),
     Metric("EI", gradient.edge_intensity, True, "0..1442", "grey level", "mean Sobel edge", sources=False),
     Metric("MI", information.mutual_information, True, "0..16", "bit",
@@ -123,6 +124,7 @@ class Use:
     options: dict = field(default_factory=dict)  # that differ from the default formula
     metric: str = ""                             # the metric that really stands under this name; empty: the same
     slip: str = ""                               # what is wrong with it, in one line
+    evidence: str = "published"                  # `published`: the toolbox's code or values; `inferred`: a guess
 
 @dataclass(frozen=True)
 class Preset:
@@ -136,6 +138,12 @@ class Preset:
     def use(self, name: str) -> Use:
         "What this preset does for a metric"
         return self.uses.get(name, Use())
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        "What the toolbox prints, each measure under one name; without any: the usual eleven"
+        own = tuple(n for n in METRICS if n in self.uses and self.uses[n].metric not in self.uses)
+        return own or DEFAULT_METRICS
 
 # %% ../../nbs/metrics/05_evaluate.ipynb #77874297
 _TIES = "G is g_F where strengths are equal; harmless on 0..255"
@@ -195,20 +203,23 @@ _VIFB = {
 _VIFB |= {name: Use() for name in ("EN", "SD", "AG", "EI", "CE", "Qcb", "Qcv")}
 _LIU = {"NMI": Use(dict(stretched=True)), "Qabf": Use(metric="QG")}
 _LIU |= {"Qc": Use(dict(cut="result"), slip="cuts the result, not the weight: depends on the order of the sources")}
+_LIU |= {"QSF": Use(evidence="inferred")}  # from Zheng's definition, not compared with the program
 _LIU |= {name: Use() for name in ("QG", "NCIE", "Qp", "Qs", "Qw", "Qy", "Qcb", "Qcv")}
 _MSFAM = {
     "MI": _HLI["MI"],
     "CC": Use(dict(aggregate="sum")),
-    "VIF": _HLI["VIF"],
-    "SSIM": Use(dict(border="replicate", data_range=1.0), slip="constants near zero; inferred from magnitudes"),
+    "VIF": Use(dict(full_scale=1.0), metric="VIFW", slip=_HLI["VIF"].slip, evidence="inferred"),
+    "SSIM": Use(dict(border="replicate", data_range=1.0), slip="constants near zero", evidence="inferred"),
 }
 _MSFAM |= {name: Use() for name in ("EN", "SCD")}
 _DERUN = {
-    "FMI": Use(metric="FMI-edge", slip="called pixel, but the code's default is edges"),
-    "Qp": Use(dict(terms="mean"), slip="mean of the three terms; inferred from magnitudes"),
-    "UIQI": Use(metric="Qw", slip="a Piella index rather than UIQI; inferred from magnitudes"),
+    "FMI": Use(metric="FMI-edge", slip="called pixel, but the code's default is edges", evidence="inferred"),
+    "Qp": Use(dict(terms="mean"), slip="mean of the three terms", evidence="inferred"),
+    "UIQI": Use(metric="Qw", slip="a Piella index rather than UIQI", evidence="inferred"),
+    "PSNR": Use(dict(average="db"), slip="a copy of a source is infinite", evidence="inferred"),
+    "SSIM": Use(evidence="inferred"),
 }
-_DERUN |= {name: Use() for name in ("EN", "AG", "PSNR", "SSIM")}
+_DERUN |= {name: Use() for name in ("EN", "AG")}
 
 # %% ../../nbs/metrics/05_evaluate.ipynb #c59adb61
 _PRESETS = (
@@ -240,15 +251,16 @@ def preset(
 def convention(
     name: str,                          # of the metric
     conventions: "str | Preset" = "default", # preset
-) -> dict:                              # metric, options, preset, slip
+) -> dict:                              # metric, options, preset, evidence, slip, ...
     "Everything that a number of this metric under this preset depends on"
     p, m = preset(conventions), metric(name)
     use = p.use(m.name)
     real = metric(use.metric) if use.metric else m
     options = real.options | use.options
+    known = m.name in p.uses or p.name == "default"
     unit = "nat" if real.unit == "bit" and options.get("base") == math.e else real.unit
     return dict(metric=real.name, preset=p.name, options=options, colour=p.colour,
-                known=m.name in p.uses or p.name == "default", slip=use.slip, better=real.arrow, unit=unit)
+                known=known, evidence=use.evidence if known else "inferred", slip=use.slip, better=real.arrow, unit=unit)
 
 # %% ../../nbs/metrics/05_evaluate.ipynb #b7974d02
 def _batches(fused, ir, vi, chunk):

@@ -8,14 +8,16 @@ __all__ = ['standard_deviation', 'correlation', 'scd', 'mse', 'rmse', 'psnr', 'v
 # %% ../../nbs/metrics/03_fidelity.ipynb #bdba2528
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compiling import compiled
 from ..errors import unknown
 from fusionrepro.metrics.shared import (
     combine, gaussian_taps, log1p_sum, mean, planes, safe_ratio, saturate, shared, sharing, total,
-    window_mean)
+    uniform_taps, window_mean)
 
 # %% ../../nbs/metrics/03_fidelity.ipynb #e0985aee
 def standard_deviation(
@@ -116,10 +118,10 @@ def psnr(
     fused: Tensor,          # (N,1,H,W), 0..1
     ir: Tensor,             # (N,1,H,W), 0..1
     vi: Tensor,             # (N,1,H,W), 0..1
-    average: str = "db",    # over the sources: the decibels (`db`) or the errors (`mse`)
+    average: str = "mse",   # over the sources: the errors (`mse`) or the decibels (`db`)
     peak: str = "255",      # `255`, or the brightest pixel of the `fused` image
     slip: str = "",         # `scale` or `root`, see above
-) -> Tensor:                # (N,), dB; infinite only where there is no error at all
+) -> Tensor:                # (N,), dB; infinite where there is no error at all (`db`: none to one source)
     "PSNR against both sources"
     f, a, b = planes(fused, ir, vi)
     if slip not in ("", "scale", "root"): raise unknown("slip", slip, ("scale", "root"))
@@ -236,10 +238,28 @@ def _unfold(corner, sign, like):
     top = torch.cat((top, top[:, :-1].flip(1)), 1)
     return torch.cat((top, sign * top[:-1].flip(0)))
 
+@compiled()
+def _correlate_one(x, kernel, stride, out):
+    "Correlate (h,w) with a kernel, valid area, row by row into `out`"
+    for i in range(out.shape[0]):
+        for u in range(kernel.shape[0]):
+            for v in range(kernel.shape[1]):
+                weight = kernel[u, v]
+                if weight == 0: continue
+                for j in range(out.shape[1]):
+                    out[i, j] += weight * x[i * stride + u, j * stride + v]
+
 def _correlate(x, kernel, stride=1):
     "Correlate with the border reflected about its edge pixel"
     r = len(kernel) // 2
-    return F.conv2d(F.pad(x, (r, r, r, r), mode="reflect"), kernel[None, None], stride=stride)
+    padded = F.pad(x, (r, r, r, r), mode="reflect")
+    # torch has no fast convolution in double precision on a processor; the loop knows no gradients.
+    if x.requires_grad or x.device.type != "cpu": return F.conv2d(padded, kernel[None, None], stride=stride)
+    rows, columns = (-(-s // stride) for s in x.shape[-2:])
+    out = np.zeros((len(x), 1, rows, columns))
+    for one, result in zip(padded.numpy(), out, strict=True):
+        _correlate_one(one[0], kernel.numpy(), stride, result[0])
+    return torch.from_numpy(out)
 
 @shared
 def steerable_bands(
@@ -282,7 +302,7 @@ def _band_channel(
     r, area = size // 2, size * size
     def windows(z):
         padded = F.pad(z, (r, r, r, r), mode="reflect")
-        return F.avg_pool2d(padded, size, 1)[..., 1::3, 1::3][:, 0]
+        return window_mean(padded[..., 1:, 1:], uniform_taps(size), stride=3)[:, 0]
     mx, mf = windows(x), windows(f)
     xf, xx, ff = (area * (windows(p) - q) for p, q in ((x * f, mx * mf), (x * x, mx ** 2), (f * f, mf ** 2)))
     xx, ff = xx.clamp(min=0), ff.clamp(min=0)
@@ -325,4 +345,5 @@ def vif_wavelet(
 ) -> Tensor:                    # (N,), 0..1 (mean), more on 0..1
     "VIFW: visual information in the bands of a steerable pyramid"
     f, a, b = (x * (full_scale / 255) for x in planes(fused, ir, vi))
-    return combine(vif_wavelet_of(a, f), vif_wavelet_of(b, f), aggregate)
+    with sharing():  # the fused image's bands serve both sources, then go
+        return combine(vif_wavelet_of(a, f), vif_wavelet_of(b, f), aggregate)

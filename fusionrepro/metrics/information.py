@@ -9,13 +9,15 @@ __all__ = ['entropy', 'mutual_information', 'normalised_mutual_information', 'cr
 import math
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compiling import compiled
 from ..errors import unknown
 from .gradient import central_differences, sobel
-from .shared import planes, safe_ratio, saturate, shared
+from .shared import filter_rows, planes, safe_ratio, saturate, shared
 
 # %% ../../nbs/metrics/00_information.ipynb #5f478df2
 @shared
@@ -187,6 +189,93 @@ def window_information(
     result = safe_ratio(2 * shared_bits, h, 0.0)
     return torch.where((x == y).all(1), 1.0, result)
 
+# %% ../../nbs/metrics/00_information.ipynb #5c1e7a91
+@compiled()
+def _describe(
+    y,      # (H,W), feature map
+    r, c,   # upper left corner of a window
+    p, log, # (9,), to be filled: the distribution over positions, its logarithms
+):          # entropy in nats, mean position, its standard deviation, length of p - 1/9
+    "A window as a distribution, in column-major order; a flat one has length 0"
+    low = high = y[r, c]
+    for k in range(9):
+        p[k] = y[r + k % 3, c + k // 3]
+        low, high = min(low, p[k]), max(high, p[k])
+    total = 0.0
+    for k in range(9):
+        p[k] = (p[k] - low) / (high - low) if high > low else 1.0
+        total += p[k]
+    entropy = mean = square = length = 0.0
+    for k in range(9):
+        p[k] /= total
+        log[k] = math.log(p[k]) if p[k] > 0 else 0.0
+        entropy -= p[k] * log[k]
+        mean += (k + 1) * p[k]
+        square += (k + 1) ** 2 * p[k]
+        length += (p[k] - 1 / 9) ** 2
+    spread = math.sqrt(max(square - mean * mean, 0.0))
+    return entropy, mean, spread, math.sqrt(length) if high > low else 0.0
+
+# %% ../../nbs/metrics/00_information.ipynb #5c1e7a92
+@compiled()
+def _pair_information(p, log_p, of_p, q, log_q, of_q, cells, mass):
+    "`window_information` of two described windows that differ; `cells` (17,2) and `mass` (17,) are scratch"
+    (hp, mean_p, spread_p, length_p), (hq, mean_q, spread_q, length_q) = of_p, of_q
+    h, spread, c = hp + hq, spread_p * spread_q, 0.0
+    for k in range(9):
+        c += (p[k] - 1 / 9) * (q[k] - 1 / 9)
+    if length_p == 0 or length_q == 0 or spread == 0 or c == 0: return 0.0
+    # Down the staircase: from both beginnings, or from one beginning and the other end.
+    i, j, step, n, covariance = 0, 0 if c > 0 else 8, 1 if c > 0 else -1, 0, -mean_p * mean_q
+    left_p, left_q = p[0], q[j]
+    while True:
+        mass[n] = min(left_p, left_q)
+        cells[n, 0], cells[n, 1] = i, j
+        covariance += mass[n] * (i + 1) * (j + 1)
+        left_p, left_q, n = left_p - mass[n], left_q - mass[n], n + 1
+        if left_p <= left_q:
+            i += 1
+            if i == 9: break
+            left_p = p[i]
+        else:
+            j += step
+            if j < 0 or j == 9: break
+            left_q = q[j]
+    if covariance == 0: return 0.0
+    weight = c / (length_p * length_q) * spread / covariance
+    rest = 1 - weight
+    log_rest = math.log(abs(rest)) if rest != 0 else 0.0
+    joint = rest * (h - log_rest)
+    for k in range(n):
+        i, j = cells[k]
+        independent = rest * p[i] * q[j]
+        both = independent + weight * mass[k]
+        joint += independent * (log_rest + log_p[i] + log_q[j])
+        if both != 0: joint -= both * math.log(abs(both))
+    return 2 * (h - joint) / h
+
+# %% ../../nbs/metrics/00_information.ipynb #5c1e7a93
+@compiled()
+def _window_means(f, a, b):
+    "`window_information` of feature maps (H,W), f with a and f with b: mean over all 3x3 windows and both"
+    p, q, log_p, log_q, mass = np.empty(9), np.empty(9), np.empty(9), np.empty(9), np.empty(17)
+    cells = np.empty((17, 2), np.int64)
+    rows, columns = f.shape[0] - 2, f.shape[1] - 2
+    total = 0.0
+    for r in range(rows):
+        for c in range(columns):
+            of_f = _describe(f, r, c, q, log_q)
+            for x in (a, b):
+                same = True
+                for k in range(9):
+                    same = same and x[r + k % 3, c + k // 3] == f[r + k % 3, c + k // 3]
+                if same:
+                    total += 1
+                elif of_f[3] > 0:
+                    of_x = _describe(x, r, c, p, log_p)
+                    total += _pair_information(p, log_p, of_x, q, log_q, of_f, cells, mass)
+    return total / (2 * rows * columns)
+
 # %% ../../nbs/metrics/00_information.ipynb #d4a3c96d
 def sobel_edges(
     x: Tensor,  # (N,1,H,W), grey levels
@@ -214,36 +303,39 @@ def _meyer_taps() -> Tensor:
 
 # %% ../../nbs/metrics/00_information.ipynb #6d568c19
 def _split(
-    x: Tensor,  # (...,n)
-) -> tuple[Tensor, Tensor]: # low and high half band, (...,(n+101)//2) each
-    "One level of the wavelet along the last dimension, half-point symmetric border"
+    x: Tensor,  # (...,n,m)
+) -> tuple[Tensor, Tensor]: # low and high half band, (...,(n+101)//2,m) each
+    "One level of the wavelet down the columns, half-point symmetric border"
     low = _meyer_taps().to(x)
     high = low.flip(0) * torch.tensor([1.0, -1.0]).to(x).repeat(51)
-    n, m = x.shape[-1], len(low) - 1
+    n, m = x.shape[-2], len(low) - 1
     i = torch.arange(-m, n + m, device=x.device) % (2 * n)
     i = torch.where(i < n, i, 2 * n - 1 - i)
-    windows = x[..., i].unfold(-1, m + 1, 1)[..., 1::2, :]
-    return windows @ low.flip(0), windows @ high.flip(0)
+    x = x[..., i, :][..., 1:, :]
+    return tuple(filter_rows(x, tuple(taps.flip(0).tolist()), 2) for taps in (low, high))
 
 def meyer_wavelet(
     x: Tensor,  # (N,1,H,W)
 ) -> Tensor:    # (N,1,h,w), the four bands as one picture in 0..1
     "One level of the Meyer wavelet, [A H; V D], min-max to 0..1"
-    low, high = _split(x)
-    bands = [y.transpose(-1, -2) for half in (low, high) for y in _split(half.transpose(-1, -2))]
+    low, high = (half.transpose(-1, -2) for half in _split(x.transpose(-1, -2)))
+    bands = [*_split(low), *_split(high)]
     picture = torch.cat((torch.cat((bands[0], bands[1]), -1), torch.cat((bands[2], bands[3]), -1)), -2)
     low, high = picture.amin((-3, -2, -1), True), picture.amax((-3, -2, -1), True)
     return safe_ratio(picture - low, high - low, 1.0)
+
+@cache
+def _cosines(n: int) -> Tensor:
+    "(n,n), orthonormal DCT-II"
+    k = torch.arange(n, dtype=torch.float64)
+    m = torch.cos(math.pi / n * k[:, None] * (k + 0.5)) * math.sqrt(2 / n)
+    return torch.cat((m[:1] / math.sqrt(2), m[1:]))
 
 def cosine_transform(
     x: Tensor,  # (N,1,H,W)
 ) -> Tensor:    # (N,1,H,W)
     "Orthonormal DCT-II of the whole image"
-    def matrix(n):
-        k = torch.arange(n, dtype=x.dtype, device=x.device)
-        m = torch.cos(math.pi / n * k[:, None] * (k + 0.5)) * math.sqrt(2 / n)
-        return torch.cat((m[:1] / math.sqrt(2), m[1:]))
-    return matrix(x.shape[-2]) @ x @ matrix(x.shape[-1]).T
+    return _cosines(x.shape[-2]).to(x) @ x @ _cosines(x.shape[-1]).to(x).T
 
 # %% ../../nbs/metrics/00_information.ipynb #c671d838
 FEATURES = {
@@ -255,13 +347,23 @@ FEATURES = {
 }
 
 @shared
-def _feature_windows(
-    x: Tensor,     # (N,1,H,W), grey levels
-    feature: str,  # name in FEATURES
-) -> Tensor:       # (N,h,w,9), windows in column-major order
-    "Every 3x3 window of the feature map"
-    y = FEATURES[feature](x)[:, 0]
+def _feature(x: Tensor, feature: str) -> Tensor:
+    "(N,1,H,W), grey levels -> (N,h,w), a feature map by its name in FEATURES"
+    return FEATURES[feature](x)[:, 0]
+
+def _windows(
+    y: Tensor, # (N,h,w), feature map
+) -> Tensor:   # (N,h-2,w-2,9), windows in column-major order
+    "Every 3x3 window of a feature map"
     return y.unfold(1, 3, 1).unfold(2, 3, 1).transpose(-1, -2).flatten(3)
+
+def _window_means_torch(f, a, b, block=16384):
+    "`_window_means` of (N,h,w) on any device, so many windows at a time: memory is bounded"
+    f, a, b = (_windows(y) for y in (f, a, b))
+    def part(x):
+        pairs = zip(x.flatten(0, 2).split(block), f.flatten(0, 2).split(block), strict=True)
+        return torch.cat([window_information(*p) for p in pairs]).view(len(f), -1).mean(1)
+    return (part(a) + part(b)) / 2
 
 # %% ../../nbs/metrics/00_information.ipynb #3ac1ab00
 def fmi(
@@ -269,12 +371,10 @@ def fmi(
     ir: Tensor,             # (N,1,H,W), 0..1
     vi: Tensor,             # (N,1,H,W), 0..1
     feature: str = "raw",   # `raw`, `gradient`, `edge`, `dct` or `wavelet`
-    block: int = 16384,     # windows at a time, which bounds memory
 ) -> Tensor:                # (N,), about 0..1
     "FMI: information that a feature of the fused image shares with the sources', window by window"
     if feature not in FEATURES: raise unknown("feature", feature, FEATURES)
-    f, a, b = (_feature_windows(x, feature) for x in planes(fused, ir, vi))
-    def part(x):
-        pairs = zip(x.flatten(0, 2).split(block), f.flatten(0, 2).split(block), strict=True)
-        return torch.cat([window_information(*p) for p in pairs]).view(len(f), -1).mean(1)
-    return (part(a) + part(b)) / 2
+    maps = tuple(_feature(x.detach(), feature) for x in planes(fused, ir, vi))
+    if fused.device.type != "cpu": return _window_means_torch(*maps)
+    maps = (y.contiguous().numpy() for y in maps)
+    return torch.tensor([_window_means(*images) for images in zip(*maps, strict=True)], dtype=torch.float64)

@@ -7,12 +7,14 @@ __all__ = ['qcb', 'qcv', 'qp']
 
 # %% ../../nbs/metrics/04_perceptual.ipynb #e2305bbc
 import math
-from functools import cache
+from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compiling import compiled
 from ..errors import unknown
 from .gradient import root, sobel
 from .information import stretch
@@ -89,9 +91,19 @@ def qcv(
     return safe_ratio(error, weight, 0.0)
 
 # %% ../../nbs/metrics/04_perceptual.ipynb #7f5af5f5
-@cache
-def _log_gabor(rows: int, columns: int, device: str) -> tuple[Tensor, Tensor]:
-    "(4,rows,columns) radial and (6,rows,columns) angular filters of Kovesi's defaults"
+def _noise_gain(
+    filters: Tensor, # (4,H,W), of one orientation
+) -> Tensor:         # (), tau² over the median energy of the smallest scale
+    "What the filters of all scales let through of white noise, whose median energy the smallest scale tells (Rayleigh)"
+    # Kovesi adds products of the filters' real responses f_i: 2 sum_i f_i² + 4 sum_{i<j} f_i f_j = 2 (sum_i f_i)².
+    # By Parseval no transform is needed: the real part of a response has the even part of its filter as spectrum.
+    whole = filters.sum(0)
+    even = (whole + whole.flip(0, 1).roll((1, 1), (0, 1))) / 2
+    return (even ** 2).sum() / (filters[0] ** 2).sum() / math.log(2)
+
+@lru_cache(maxsize=2)
+def _log_gabor(rows: int, columns: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    "(4,rows,columns) radial, (6,rows,columns) angular filters of Kovesi's defaults, (6,) tau² over the median energy"
     def grid(n, odd_span):
         k = torch.fft.ifftshift(torch.arange(n, dtype=torch.float64) - n // 2)
         return k / ((n - 1) if n % 2 and odd_span else n)
@@ -105,12 +117,15 @@ def _log_gabor(rows: int, columns: int, device: str) -> tuple[Tensor, Tensor]:
     radial[:, 0, 0] = 0
     angle = torch.arange(6, dtype=torch.float64)[:, None, None] * math.pi / 6
     off = torch.atan2(torch.sin(theta - angle), torch.cos(theta - angle)).abs()
-    return radial.to(device), torch.exp(-off ** 2 / (2 * (math.pi / 6 / 1.2) ** 2)).to(device)
+    angular = torch.exp(-off ** 2 / (2 * (math.pi / 6 / 1.2) ** 2))
+    return radial.to(device), angular.to(device), torch.stack([_noise_gain(radial * a) for a in angular]).to(device)
 
 # %% ../../nbs/metrics/04_perceptual.ipynb #398ed3ea
+_NOISE = (math.sqrt(math.pi / 2) + 2 * math.sqrt(2 - math.pi / 2)) / 1.7  # threshold over tau: mean and two deviations
+
 def _orientation(
     responses: Tensor,  # (N,4,H,W) complex, responses of four scales
-    filters: Tensor,    # (4,H,W), their filters
+    gain: Tensor,       # (), tau² over the median energy of the smallest scale
 ) -> tuple[Tensor, Tensor]: # two of (N,H,W): energy above the noise, sum of amplitudes
     "Weighted phase congruency energy of one orientation"
     even, odd, size = responses.real, responses.imag, responses.abs()
@@ -118,36 +133,93 @@ def _orientation(
     length = (even.sum(1) ** 2 + odd.sum(1) ** 2).sqrt() + 1e-4
     e, o = (even.sum(1) / length)[:, None], (odd.sum(1) / length)[:, None]
     energy = (even * e + odd * o - (even * o - odd * e).abs()).sum(1)
-    # The median energy of the smallest scale tells the noise (Rayleigh).
     squares = (size[:, 0] ** 2).flatten(1)
     k = squares.shape[1]
     ordered = squares.sort(1).values
     median = (ordered[:, (k - 1) // 2] + ordered[:, k // 2]) / 2
-    power = median / math.log(2) / (filters[0] ** 2).sum()
-    spatial = torch.fft.ifft2(filters).real * math.sqrt(k)
-    # 2 sum_i f_i^2 + 4 sum_{i<j} f_i f_j = 2 (sum_i f_i)^2
-    tau = (power * (spatial.sum(0) ** 2).sum()).clamp(min=0).sqrt()
-    threshold = tau * (math.sqrt(math.pi / 2) + 2 * math.sqrt(2 - math.pi / 2)) / 1.7
-    energy = (energy - threshold[:, None, None]).clamp(min=0)
+    energy = (energy - _NOISE * (gain * median).sqrt()[:, None, None]).clamp(min=0)
     width = amplitude / (size.amax(1) + 1e-4) / 4
     return energy / (1 + torch.exp((0.5 - width) * 10)), amplitude
 
+# %% ../../nbs/metrics/04_perceptual.ipynb #6b0f2d11
+@compiled()
+def _add_orientation(responses, threshold, cosine, sine, sums):
+    "`_orientation` of (4,n) responses, added to `sums` (5,n): energy, amplitude, three second moments of PC"
+    for i in range(responses.shape[1]):
+        even = odd = amplitude = largest = 0.0
+        for s in range(4):
+            z = responses[s, i]
+            size = math.sqrt(z.real * z.real + z.imag * z.imag)
+            even, odd, amplitude, largest = even + z.real, odd + z.imag, amplitude + size, max(largest, size)
+        sums[1, i] += amplitude
+        # Along the mean phase the scales add up to `length`; across it they only cost.
+        length = math.sqrt(even * even + odd * odd)
+        e, o = even / (length + 1e-4), odd / (length + 1e-4)
+        energy = even * e + odd * o - threshold
+        if energy <= 0: continue
+        for s in range(4):
+            z = responses[s, i]
+            energy -= abs(z.real * o - z.imag * e)
+        if energy <= 0: continue
+        energy /= 1 + math.exp((0.5 - amplitude / (largest + 1e-4) / 4) * 10)
+        pc = energy / amplitude
+        sums[0, i] += energy
+        sums[2, i] += (pc * cosine) ** 2
+        sums[3, i] += (pc * sine) ** 2
+        sums[4, i] += pc * pc * cosine * sine
+
+# %% ../../nbs/metrics/04_perceptual.ipynb #6b0f2d12
+@compiled()
+def _filter(spectrum, radial, angular, out):
+    "(n,) complex spectrum times (4,n) and (n,) filters -> out (4,n)"
+    for s in range(4):
+        for i in range(len(spectrum)):
+            out[s, i] = spectrum[i] * (radial[s, i] * angular[i])
+
+def _sums_on_cpu(
+    x: Tensor, # (H,W), grey levels
+) -> Tensor:   # (5,H,W): energy, amplitude, three second moments of PC
+    "The six orientations of one image, with transforms in single precision"
+    radial, angular, gains = _log_gabor(*x.shape, "cpu")
+    spectrum = torch.fft.fft2(x - x.mean()).to(torch.complex64).flatten().numpy()  # the filters drop the mean
+    radial, angular = radial.float().flatten(1).numpy(), angular.float().flatten(1).numpy()
+    sums = np.zeros((5, x.numel()))
+    out, responses = torch.empty(2, 4, *x.shape, dtype=torch.complex64)
+    for i in range(6):
+        _filter(spectrum, radial, angular[i], out.view(4, -1).numpy())
+        for filtered, response in zip(out, responses, strict=True): torch.fft.ifft2(filtered, out=response)
+        smallest = responses[0].numpy()
+        median = np.median(smallest.real ** 2 + smallest.imag ** 2)
+        threshold = _NOISE * math.sqrt(gains[i].item() * median)
+        angle = i * math.pi / 6
+        _add_orientation(responses.flatten(1).numpy(), threshold, math.cos(angle), math.sin(angle), sums)
+    return torch.from_numpy(sums).view(5, *x.shape)
+
 # %% ../../nbs/metrics/04_perceptual.ipynb #7e71970b
+def _sums_on_device(
+    x: Tensor, # (N,1,H,W), grey levels
+) -> tuple:    # five of (N,H,W): energy, amplitude, three second moments of PC
+    "The six orientations of a batch, in double precision"
+    radial, angular, gains = _log_gabor(*x.shape[-2:], str(x.device))
+    spectrum = torch.fft.fft2(x)
+    energies, amplitudes, xx, yy, xy = 0, 0, 0, 0, 0
+    for i, spread in enumerate(angular):
+        energy, amplitude = _orientation(torch.fft.ifft2(spectrum * (radial * spread)), gains[i])
+        energies, amplitudes = energies + energy, amplitudes + amplitude
+        pc = safe_ratio(energy, amplitude, 0.0)
+        c, s = math.cos(i * math.pi / 6), math.sin(i * math.pi / 6)
+        xx, yy, xy = xx + (pc * c) ** 2, yy + (pc * s) ** 2, xy + pc ** 2 * c * s
+    return energies, amplitudes, xx, yy, xy
+
 @shared
 def phase_congruency(
     x: Tensor,  # (N,1,H,W), grey levels
 ) -> tuple[Tensor, Tensor, Tensor]: # three of (N,1,H,W): PC, largest and smallest moment
     "Kovesi's phase congruency with its two moments"
-    radial, angular = _log_gabor(*x.shape[-2:], str(x.device))
-    spectrum = torch.fft.fft2(x)
-    energies, amplitudes, xx, yy, xy = 0, 0, 0, 0, 0
-    for i, spread in enumerate(angular):
-        filters = radial * spread
-        energy, amplitude = _orientation(torch.fft.ifft2(spectrum * filters), filters)
-        energies, amplitudes = energies + energy, amplitudes + amplitude
-        pc = safe_ratio(energy, amplitude, 0.0)
-        c, s = math.cos(i * math.pi / 6), math.sin(i * math.pi / 6)
-        xx, yy, xy = xx + (pc * c) ** 2, yy + (pc * s) ** 2, xy + pc ** 2 * c * s
+    x = x.detach()
+    if x.device.type == "cpu": sums = torch.stack([_sums_on_cpu(y[0]) for y in x], 1)
+    else: sums = _sums_on_device(x)
+    energies, amplitudes, xx, yy, xy = sums
     xx, yy, xy = xx / 3, yy / 3, xy / 6
     split = (xy ** 2 + (xx - yy) ** 2).sqrt() + 1e-4
     maps = energies / (amplitudes + 1e-4), (xx + yy + split) / 2, (xx + yy - split) / 2

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fusionrepro.errors import DataError, InputError
 from fusionrepro.files import atomic
-from fusionrepro.imaging.io import images_by_stem, read_image
+from fusionrepro.imaging.io import READ_SUFFIXES, images_by_stem, read_image
 from fusionrepro.metrics.evaluate import METRICS, Preset, convention, evaluate, metric
 from fusionrepro.metrics.evaluate import preset as find_preset
 from fusionrepro.progress import counting
@@ -55,15 +55,15 @@ class Scores:
         table.attrs.update(preset=self.preset, level=level)
         return table
 
+    def rows(self) -> pd.DataFrame:
+        """The table with `preset` and `conventions` in every row."""
+        lines = "; ".join(f"{name}: {line}" for name, line in self.conventions.items())
+        return self.frame.assign(preset=self.preset, conventions=lines)
+
     def to_csv(self, path: str | Path) -> Path:
         """Write `id`, one column a metric, then `preset` and `conventions` in every row, at full precision."""
-        table = self.frame.copy()
-        table["preset"] = self.preset
-        table["conventions"] = "; ".join(
-            f"{name}: {line}" for name, line in self.conventions.items()
-        )
         with atomic(path) as t:
-            table.to_csv(t)
+            self.rows().to_csv(t)
         return Path(path)
 
     def box_plot(self, path: str | Path | None = None):
@@ -77,6 +77,8 @@ def describe(rule: dict) -> str:
     parts = [rule["metric"] + (f" ({options})" if options else ""), f"colour: {rule['colour']}"]
     if not rule["known"]:
         parts.append("not in the toolbox, default formula")
+    elif rule["evidence"] == "inferred":
+        parts.append("inferred: the toolbox's own formula is not known")
     if rule["slip"]:
         parts.append(f"slip: {rule['slip']}")
     return " | ".join(parts)
@@ -97,7 +99,8 @@ def score(
 ) -> Scores:
     """Measure a fused file, or a folder of them, against its sources.
 
-    In folders a fused image belongs to the sources with the same name, whatever their suffix.
+    In folders a fused image belongs to the sources with the same name, whatever their suffix. Without
+    `metrics` those of the preset's toolbox are measured, under `default` the usual eleven.
 
     Raises
     ------
@@ -106,12 +109,19 @@ def score(
     InputError
         for files that cannot be read or do not fit together, unknown metrics and presets.
     """
-    if metrics is not None:
-        metrics = [metric(name).name for name in metrics]
-    find_preset(preset)  # unknown names before any reading
-    triples = _triples(Path(fused), Path(ir), Path(vi))
+    metrics = _chosen(metrics, preset)
+    return _measured(_triples(Path(fused), Path(ir), Path(vi)), metrics, preset, device, progress)
+
+
+def _chosen(metrics: Sequence[str] | None, preset: str | Preset) -> list[str]:
+    """Names of metrics; unknown ones and unknown presets are told before any reading."""
+    own = find_preset(preset).metrics
+    return [metric(name).name for name in (own if metrics is None else metrics)]
+
+
+def _measured(triples, metrics, preset, device, progress, label="scoring") -> Scores:
     rows = []
-    with counting("scoring", len(triples), progress) as count:
+    with counting(label, len(triples), progress) as count:
         for name, paths in triples.items():
             rows.append(_row(name, paths, metrics, preset, device))
             count()
@@ -142,9 +152,8 @@ def _triples(fused: Path, ir: Path, vi: Path) -> dict[str, tuple[Path, Path, Pat
     for folder, files in zip((ir, vi), sources, strict=True):
         missing = sorted(set(images) - set(files))
         if missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise DataError(
-                f"{folder} has no partner for {', '.join(missing[:3])}{more}; name sources like their fused images."
+                f"{folder} has no partner for {_some(missing)}; name sources like their fused images."
             )
     return {name: (path, sources[0][name], sources[1][name]) for name, path in images.items()}
 
@@ -152,6 +161,115 @@ def _triples(fused: Path, ir: Path, vi: Path) -> dict[str, tuple[Path, Path, Pat
 def _picture(path: Path, device: str) -> Tensor:
     x = torch.from_numpy(np.asarray(read_image(path).pixels)).to(device)
     return x[None, None] if x.ndim == 2 else x.permute(2, 0, 1)[None]
+
+
+# ---------------------------------------------------------------- several methods
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """The scores of several methods on the pictures that they have in common."""
+
+    methods: dict[str, Scores]  # name -> its scores, all of the same pictures
+    left_out: tuple[str, ...]   # one sentence for each method that misses pictures
+
+    @property
+    def conventions(self) -> dict[str, str]:
+        """Metric -> its options, colour rule and slip, in one line."""
+        return next(iter(self.methods.values())).conventions
+
+    def table(self) -> pd.DataFrame:
+        """One row a method, one column a metric with its arrow: means over the pictures."""
+        means = {name: s.frame.mean() for name, s in self.methods.items()}
+        table = pd.DataFrame.from_dict(means, orient="index")
+        table.columns = [f"{name} {METRICS[name].arrow}" for name in table.columns]
+        table.index.name = "method"
+        return table
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write a row a method and picture: `method`, `id`, the metrics, then `preset` and `conventions`."""
+        table = pd.concat({name: s.rows() for name, s in self.methods.items()}, names=["method"])
+        with atomic(path) as t:
+            table.to_csv(t)
+        return Path(path)
+
+
+CONTROLS = ("copy of the infrared", "copy of the visible")
+
+
+def method_folders(paths: Sequence[str | Path]) -> dict[str, Path]:
+    """Method -> its folder of fused pictures: each folder given, or its subfolders when images lie only in those.
+
+    Raises
+    ------
+    InputError
+        for what is no folder, and for two methods of one name.
+    """
+    found: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise InputError(f"{path} is no folder; give one folder of fused images for each method.")
+        below = [p for p in sorted(path.iterdir()) if p.is_dir() and _holds_images(p)]
+        for folder in below if below and not _holds_images(path) else [path]:
+            name = folder.resolve().name
+            if name in found:
+                raise InputError(f"{found[name]} and {folder} would both be the method '{name}'; rename one of them.")
+            found[name] = folder
+    return found
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(p.suffix.lower() in READ_SUFFIXES for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def score_methods(
+    methods: dict[str, Path],
+    ir: str | Path,
+    vi: str | Path,
+    preset: str | Preset = "default",
+    metrics: Sequence[str] | None = None,
+    controls: bool = False,
+    device: str = "cpu",
+    progress: bool = True,
+) -> MethodScores:
+    """Measure several methods' folders on the pictures that all of them have.
+
+    `controls` adds a copy of each source as a method: what any fusion must beat.
+
+    Raises
+    ------
+    DataError
+        when the methods have no picture in common, or a picture has no source.
+    InputError
+        as `score`, and for a method that is named like a control.
+    """
+    if not methods:
+        raise InputError("there is no method to score; give folders of fused images.")
+    metrics = _chosen(metrics, preset)
+    triples = {name: _triples(Path(folder), Path(ir), Path(vi)) for name, folder in methods.items()}
+    every = sorted(set().union(*triples.values()))
+    common = [picture for picture in every if all(picture in t for t in triples.values())]
+    left_out = tuple(
+        f"{name} has no {_some(missing)}; {len(common)} of {len(every)} pictures, which all methods have, are scored."
+        for name, t in triples.items()
+        if (missing := [picture for picture in every if picture not in t])
+    )
+    if not common:
+        raise DataError(f"{', '.join(methods)} have no picture in common; name fused images like their sources.")
+    jobs = {name: {picture: t[picture] for picture in common} for name, t in triples.items()}
+    if controls:
+        first = next(iter(jobs.values()))
+        for i, name in enumerate(CONTROLS, 1):
+            if name in jobs:
+                raise InputError(f"a method is named '{name}' like a control; rename its folder.")
+            jobs[name] = {picture: (paths[i], *paths[1:]) for picture, paths in first.items()}
+    scores = {name: _measured(job, metrics, preset, device, progress, name) for name, job in jobs.items()}
+    return MethodScores(scores, left_out)
+
+
+def _some(names: list[str]) -> str:
+    """The first three names, and how many more."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 # ---------------------------------------------------------------- statistics

@@ -174,7 +174,7 @@ def _block(out: int) -> int:
     return next((b for d in range(9) for b in (16 - d, 16 + d) if out % b == 0), 16)
 
 
-def _filter_rows(x: Tensor, taps: tuple[float, ...], stride: int) -> Tensor:
+def filter_rows(x: Tensor, taps: tuple[float, ...], stride: int) -> Tensor:
     """Correlate along the second-last dimension, valid area, every `stride`-th output.
 
     Overlapping blocks of rows are multiplied with one small banded matrix: a batched matrix product
@@ -199,8 +199,8 @@ def window_mean(x: Tensor, taps: tuple[float, ...], stride: int = 1) -> Tensor:
         raise InputError(
             f"the image is {x.shape[-1]}x{x.shape[-2]}, smaller than the metric's {len(taps)}x{len(taps)} window; use a larger image or leave the metric out."
         )
-    y = _filter_rows(x, taps, stride)
-    return _filter_rows(y.transpose(-1, -2), taps, stride).transpose(-1, -2)
+    y = filter_rows(x, taps, stride)
+    return filter_rows(y.transpose(-1, -2), taps, stride).transpose(-1, -2)
 
 
 @shared

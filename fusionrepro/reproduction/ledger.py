@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -46,6 +47,7 @@ class Artifact:
     conditions: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    always: tuple[str, ...] = ()  # columns that need no test data: parameters, operations
     reason: str = ""  # why it is open
 
     @property
@@ -75,6 +77,12 @@ class Paper:
     evaluate: dict[str, tuple[str, ...]]  # profile -> our names of the test sets
     artifacts: dict[str, Artifact]
     own: bool = False  # a study of this package: nothing is printed, nothing is trained
+    training: dict[str, Any] = field(default_factory=dict)  # of the paper: pairs, reading, and what this package cannot do of it
+
+    @property
+    def reading(self) -> str:
+        """The reading that the paper's numbers come from; empty where text and program do not differ, or there is no program."""
+        return self.training.get("reading", "")
 
     @property
     def notebook(self) -> Path:
@@ -96,7 +104,7 @@ class Paper:
         sets = [self.sets[name] for name in artifact.data]
         if lost := [s for s in sets if s.why and not s.pairs]:
             return "never: " + "; ".join(s.why for s in lost)
-        parts = ["profile " + " or ".join(self.profiles), *map(str, sets)]
+        parts = ["each row trained as published, or without training, or with its authors' weights", *map(str, sets)]
         parts += [f"{k} {v}" for k, v in artifact.conditions.items()]
         parts += [f"not {column} ({why})" for column, why in artifact.unknown.items()]
         return "; ".join(parts)
@@ -152,12 +160,13 @@ def _paper(slug: str, raw: dict) -> Paper:
     found = {name: _artifact(slug, name, values, sets) for name, values in raw["artifacts"].items()}
     evaluate = {profile: tuple(names) for profile, names in raw["evaluate"].items()}
     texts = {k: raw[k] for k in ("title", "subtitle", "reference", "tolerance")}
-    return Paper(slug, profiles=tuple(raw["profiles"]), sets=sets, evaluate=evaluate, artifacts=found, own=raw.get("own", False), **texts)
+    return Paper(slug, profiles=tuple(raw["profiles"]), sets=sets, evaluate=evaluate, artifacts=found, own=raw.get("own", False),
+                 training=raw.get("training", {}), **texts)  # fmt: skip
 
 
 def _artifact(slug: str, name: str, raw: dict, sets: dict[str, TestSet]) -> Artifact:
     where = f"ledger.yaml, {slug}/{name}"
-    lists = {k: tuple(raw.get(k, ())) for k in ("data", "records")}
+    lists = {k: tuple(raw.get(k, ())) for k in ("data", "records", "always")}
     try:
         conditions = {k: str(v) for k, v in raw.get("conditions", {}).items()}
         artifact = Artifact(name, slug, **(raw | lists | {"conditions": conditions}))

@@ -1,169 +1,173 @@
-"""One way to measure a fusion method on a data set, clean or disturbed, for every paper and every table."""
+"""One way to measure a fusion method on a data set, clean or disturbed, for every paper and every table: through the gallery."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fusionrepro.data.pairs import Pair
-from fusionrepro.degradations.degradations import degrade
-from fusionrepro.errors import CheckpointError
-from fusionrepro.imaging.color import luminance
-from fusionrepro.imaging.post import quantise, to_picture
-from fusionrepro.metrics import evaluate
-from fusionrepro.nn.fusion import FusionModel
-from fusionrepro.registry import METHODS
-from fusionrepro.training.loop import mix
-from fusionrepro.training.store import default_weights, load
+from fusionrepro.gallery.conditions import CLEAN, Condition
+from fusionrepro.gallery.entry import Entry, grey
+from fusionrepro.gallery.hang import coloured
+from fusionrepro.gallery.scores import scores
+from fusionrepro.gallery.subjects import Subject
+from fusionrepro.gallery.view import View
+from fusionrepro.metrics.evaluate import Preset
+from fusionrepro.metrics.evaluate import preset as preset_named
 
-# A disturbance takes the model, a clean batch and the pair's id and gives what the model will see instead.
-Disturb = Callable[[FusionModel, Tensor, Tensor, str], tuple[Tensor, Tensor]]
-
-
-def degraded(kind: str, strength: float, seed: int) -> Disturb:
-    """A degradation of a whole set, `strength` in 0..1: every pair gets a pattern of its own, the same for every method and in every run."""
-
-    def disturb(model: FusionModel, ir: Tensor, vi: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        # `degrade` draws by shape alone: with one seed the same raindrops would fall on every picture of a size.
-        return degrade(ir, vi, kind, strength, mix(seed, name))
-
-    return disturb
+CLEAN_METRICS = ("EN", "SD", "SF", "MI", "PSNR", "CC", "SCD", "SSIM", "VIF", "Qabf")
 
 
 @dataclass
 class Measured:
-    """What a method made of a data set."""
+    """What a method made of a data set: its pictures, which lie in the gallery, and their scores."""
 
-    frame: pd.DataFrame  # one row a pair: id, then one column a metric
-    pictures: dict[str, Tensor] = field(default_factory=dict)  # id -> (1,H,W) fused grey picture in 0..1
-    seen: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # id -> the sources the model saw
+    entry: Entry
+    frame: pd.DataFrame  # one row a picture: id, then one column a metric
+    preset: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Of the method, as tables call it."""
+        return self.entry.subject.title
+
+    @property
+    def data(self) -> str:
+        """The name of the set."""
+        return self.entry.view.name
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the pictures, in the order of the set."""
+        return list(self.frame["id"])
+
+    @property
+    def dead(self) -> str:
+        """Why nothing about these pictures may be scored, shown or claimed; empty where they are alive."""
+        return self.entry.dead(self.ids) if len(self.frame) else "no picture was made"
 
     def mean(self) -> pd.Series:
-        """The mean of every metric over the pairs."""
-        return self.frame.drop(columns="id").mean()
+        """The mean of every metric over the pictures; not a number where they are dead."""
+        means = self.frame.drop(columns="id").mean()
+        return means * float("nan") if self.dead else means
 
-    def of(self, ids: Collection[str]) -> "Measured":
-        """What it made of these pairs alone."""
-        only = lambda kept: {name: x for name, x in kept.items() if name in ids}
-        return Measured(self.frame[self.frame["id"].isin(ids)].reset_index(drop=True), only(self.pictures), only(self.seen))
+    def picture(self, name: str) -> Tensor:
+        """(1,H,W), 0..1: the grey 8-bit picture that was measured."""
+        return grey(self.entry.picture(name))
 
+    def shown(self, name: str) -> np.ndarray:
+        """(H,W,3), uint8: the picture as a person is shown it, in colour where the pair has colour."""
+        return coloured(self.entry.picture(name), self.entry.view[name])
 
-SAME_PAIRS = " (same pairs)"
+    def seen(self, name: str) -> tuple[Tensor, Tensor]:
+        """The two sources (1,H,W) that the method saw, on the CPU."""
+        return tuple(x[0].detach().cpu() for x in self.entry.seen(self.entry.view[name]))
 
-
-def fair(measured: Mapping[str, Measured]) -> dict[str, Measured]:
-    """The methods on one data set; after each that saw more pairs than others stands "Method (same pairs)", over those that all saw.
-
-    Means over different pairs cannot be compared. In short runs the paper's method sees the whole test set and its rivals a part of it.
-    """
-    common = set.intersection(*(set(r.frame["id"]) for r in measured.values()))
-    rows = {}
-    for name, r in measured.items():
-        rows[name] = r
-        if len(r.frame) > len(common):
-            rows[name + SAME_PAIRS] = r.of(common)
-    return rows
-
-
-def lines(found: Mapping[tuple[str, str], Measured], means: Callable[[Measured], Mapping] = Measured.mean) -> list[dict]:
-    """A line a method and data set, the methods `fair`: method, data, n, and the means. `found` has (method, data) for keys."""
-    sets = dict.fromkeys(data for _, data in found)
-    rows = ((data, fair({method: r for (method, where), r in found.items() if where == data})) for data in sets)
-    return [{"method": method, "data": data, "n": len(r.frame), **means(r)} for data, methods in rows for method, r in methods.items()]
-
-
-def comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with a row a method, where the cells of "Method (same pairs)" have taken the place of the method's own."""
-    rows = {row: table.loc[row] for row in table.index if not row.endswith(SAME_PAIRS)}
-    for row in rows:
-        if row + SAME_PAIRS in table.index:
-            rows[row] = table.loc[row + SAME_PAIRS].combine_first(rows[row])
-    return pd.DataFrame(rows).T.rename_axis(table.index.name).reindex(columns=table.columns)
-
-
-def rivals(own: str, trained: bool = True, slow: bool | None = None) -> dict[str, FusionModel]:
-    """Every other method of the registry that can run here, by its title.
-
-    Beside the methods that need no weights these are, if `trained`, those whose weights lie on this machine. Nothing is fetched; a smoke
-    run leaves them out, so that it gives the same rows everywhere. `slow` takes methods along that need seconds to minutes a pair;
-    None: as `trained`.
-    """
-    slow = trained if slow is None else slow
-    found = {}
-    for row in METHODS.values():
-        if row.name == own or (row.trained and not trained) or (row.slow and not slow):
-            continue
-        try:
-            if row.trained:
-                default_weights(row.name)
-            found[row.title] = load(row.name)
-        except CheckpointError:
-            continue
-    return found
-
-
-def shrink(pair: Pair, long_side: int) -> Pair:
-    """The pair with its longer side at most `long_side` pixels (0: as it is), antialiased."""
-    h, w = pair.ir.shape[-2:]
-    if not long_side or max(h, w) <= long_side:
-        return pair
-    size = [max(1, round(s * long_side / max(h, w))) for s in (h, w)]
-    resize = lambda x: None if x is None else F.interpolate(x[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
-    return Pair(pair.id, resize(pair.ir), resize(pair.vi), resize(pair.cbcr), resize(pair.ir_cbcr), meta=dict(pair.meta))
-
-
-def as_saved(fused: Tensor, cbcr: Tensor | None, post: str, rounding: str) -> Tensor:
-    """The grey 8-bit picture (N,1,H,W) in 0..1 that a toolbox reads back from the saved file.
-
-    With chrominance (`cbcr`, (N,2,H,W)) the saved file is in colour, and `post` may act on its three channels.
-    """
-    return quantise(luminance(quantise(to_picture(fused, post, cbcr), 8, rounding)))
-
-
-CLEAN = ("EN", "SD", "SF", "MI", "PSNR", "CC", "SCD", "SSIM", "VIF", "Qabf")
-
-
-def card_rows(model: FusionModel, tests: Mapping[str, Sequence[Pair]], post: str | None = None, device: str | torch.device = "cpu") -> list[dict]:
-    """A line a data set, its pairs clean and at their own size, in the correct formulas: what a model card holds."""
-    found = {name: measure(model, pairs, metrics=CLEAN, preset="default", post=post, device=device) for name, pairs in tests.items()}
-    return [{"data": name, "pairs": len(r.frame), "preset": "default", "post": post or model.post, **r.mean()} for name, r in found.items()]
+    def row(self, **labels: Any) -> dict[str, Any]:
+        """A line of a table: labels, data, n, means, and what the row is."""
+        about = {"provenance": self.entry.subject.provenance, "facts": self.facts}
+        return {"method": self.title, "data": self.data, "n": len(self.frame), **labels, **self.mean(), **about}
 
 
 def measure(
-    model: FusionModel,
-    pairs: Sequence[Pair],
-    *,
+    subject: Subject,
+    view: View,
     metrics: Sequence[str],
-    preset: str,
-    post: str | None = None,
-    rounding: str | None = None,
-    disturb: Disturb | None = None,
-    long_side: int = 0,
-    keep: Sequence[str] = (),
+    preset: str | Preset,
+    *,
+    post: str = "",  # empty: as the method's own program saves
+    rounding: str = "",
+    condition: Condition = CLEAN,
     device: str | torch.device = "cpu",
-    progress: Callable[[Sequence], Sequence] = lambda x: x,
+    deadline: float = float("inf"),  # of time.monotonic(): no picture is begun after it
 ) -> Measured:
-    """Fuse every pair, disturbed or not, and compare the saved picture with the clean sources.
+    """Make what is missing of a method's pictures, and compare the saved pictures with the clean sources.
 
     The metrics always see the clean sources: what counts is how much of the scene survives, not of the disturbance.
-    `keep` names the pairs whose pictures are kept.
     """
-    rows, out = [], Measured(pd.DataFrame())
-    for index in progress(range(len(pairs))):
-        pair = shrink(pairs[index], long_side)
-        ir, vi = pair.ir[None].to(device), pair.vi[None].to(device)
-        seen = disturb(model, ir, vi, pair.id) if disturb else (ir, vi)
-        with torch.no_grad():
-            fused = model(*seen).float().cpu()
-        cbcr = None if pair.cbcr is None else pair.cbcr[None]
-        picture = as_saved(fused, cbcr, post or model.post, rounding or model.rounding)
-        scores = evaluate(picture, pair.ir[None], pair.vi[None], metrics=list(metrics), preset=preset)
-        rows.append({"id": pair.id, **scores.iloc[0].to_dict()})
-        if pair.id in keep:
-            out.pictures[pair.id] = picture[0]
-            out.seen[pair.id] = tuple(x[0].cpu() for x in seen)
-    out.frame = pd.DataFrame(rows, columns=["id", *metrics])
-    return out
+    entry = Entry(subject, view, condition, post, rounding)
+    entry.fill(device, deadline)
+    frame = scores(entry, metrics, preset, device)
+    facts = {"post": entry.post, "rounding": entry.rounding, "own post": "yes" if entry.own_post else "no", "size": view.size_text}
+    return Measured(entry, frame, preset_named(preset).name, facts | {"condition": condition.name})
+
+
+def measure_all(subjects: Iterable[Subject], views: Iterable[View], *args: Any, told: Callable[[str], None] = lambda note: None, **options: Any) -> list[Measured]:
+    """Every method on every set; a method of which no picture could be made is left out, and `told` why."""
+    found = []
+    views = list(views)
+    for number, one in enumerate(subjects := list(subjects), 1):
+        for view in views:
+            print(f"{one.title} on {view.name}: {number} of {len(subjects)}", flush=True)
+            measured = measure(one, view, *args, **options)
+            failures = measured.entry.failures()
+            if failures:
+                told(f"{one.title} failed on {len(failures)} of {len(view)} pairs of {view.name}: {next(iter(failures.values()))}")
+            if len(measured.frame) == 0:
+                told(f"{one.title} on {view.name} was left out: no picture was made{'' if failures else ' in the time given'}.")
+                continue
+            if len(measured.frame) < len(view) - len(failures):
+                told(f"{one.title} on {view.name} has {len(measured.frame)} of {len(view)} pictures so far; the next run goes on.")
+            if measured.dead:
+                told(f"{one.title} on {view.name} is not scored: {measured.dead}")
+            found.append(measured)
+    return found
+
+
+def table(found: Iterable[Measured], rename: Callable[[str], str] = lambda title: title) -> pd.DataFrame:
+    """A line a method and data set, in the order given."""
+    return pd.DataFrame([m.row(method=rename(m.title)) for m in found])
+
+
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as a reader sees it in a notebook: provenance as text, facts left out."""
+    shown = frame.drop(columns="facts", errors="ignore")
+    if "provenance" in shown:
+        shown = shown.assign(provenance=[getattr(p, "text", p) for p in shown["provenance"]])
+    return shown
+
+
+def of(found: Iterable[Measured], title: str = "", data: str = "") -> list[Measured]:
+    """Those of a method, of a set, or both."""
+    return [m for m in found if (not title or m.title == title) and (not data or m.data == data)]
+
+
+def alive(found: Iterable[Measured]) -> list[Measured]:
+    """Those whose pictures are fused pictures."""
+    return [m for m in found if not m.dead]
+
+
+def pictures_of(found: Iterable[Measured], name: str) -> dict[str, np.ndarray]:
+    """Title -> (H,W,3), uint8, of one pair, by all that are alive and made it."""
+    return {m.title: m.shown(name) for m in alive(found) if name in m.ids}
+
+
+def sources_of(view: View, name: str, titles: tuple[str, str] = ("infrared", "visible")) -> dict[str, np.ndarray]:
+    """Title -> (H,W,3), uint8: both sources in their colours."""
+    from fusionrepro.data.show import in_colour
+
+    pair: Pair = view[name]
+    both = (in_colour(pair.ir, pair.ir_cbcr), in_colour(pair.vi, pair.cbcr))
+    return {title: (255 * x).round().astype(np.uint8) for title, x in zip(titles, both, strict=True)}
+
+
+def common(found: Collection[Measured]) -> list[str]:
+    """The ids that all of them have, in the order of the set: means over different pairs cannot be compared."""
+    shared = set.intersection(*(set(m.ids) for m in found)) if found else set()
+    return [i for i in next(iter(found)).ids if i in shared] if found else []
+
+
+def over(measured: Measured, ids: Collection[str]) -> Measured:
+    """The same over these pairs alone."""
+    return replace(measured, frame=measured.frame[measured.frame["id"].isin(ids)].reset_index(drop=True))
+
+
+def card_rows(subject: Subject, views: Iterable[View], post: str = "", device: str | torch.device = "cpu") -> list[dict]:
+    """A line a data set, its pairs clean and at their own size, in the correct formulas: what a model card holds."""
+    found = [measure(subject, view, CLEAN_METRICS, "default", post=post, device=device) for view in views]
+    return [{"data": m.data, "pairs": len(m.frame), "preset": "default", "post": m.entry.post, **m.mean()} for m in found]

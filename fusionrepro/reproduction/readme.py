@@ -1,4 +1,4 @@
-"""README.md from nbs/index.ipynb, the shipped model cards, the kept comparison and fresh pictures: `python -m fusionrepro.reproduction.readme`."""
+"""README.md from nbs/index.ipynb, the kept runs, the model cards, the kept comparison and fresh pictures: `python -m fusionrepro.reproduction.readme`."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,11 @@ import pandas as pd
 
 from fusionrepro import settings
 from fusionrepro.files import atomic, write_text
+from fusionrepro.reproduction.compare import VERDICTS
+from fusionrepro.reproduction.ledger import Paper, ledger, paper_values
+from fusionrepro.reproduction.recorded import Recorded, commonest_reason, judged, kept_run
 
-_HEADER = "<!-- Written by `make readme` from nbs/index.ipynb and the model cards. Do not edit. -->\n\n"
+_HEADER = "<!-- Written by `make readme` from nbs/index.ipynb, results/ and the model cards. Do not edit. -->\n\n"
 _SCENES = ((11, "day"), (3, "dusk"), (7, "night"), (5, "fog"))  # (seed, condition) of the README's picture
 
 
@@ -28,6 +31,45 @@ def _table(rows: list[dict], columns: list[str]) -> list[str]:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.0f} kB"
+
+
+def _results_section() -> str:
+    """Of every number that the papers print: what the kept runs say of it, and why not more."""
+    papers = [p for p in ledger().values() if not p.own]
+    artifacts = [a for p in papers for a in p.artifacts.values()]
+    done = sum(a.status == "regenerated" for a in artifacts)
+    lines = [_result(p, kept_run(p.slug)) for p in papers]
+    return "\n".join(
+        [
+            "## Results",
+            "",
+            f"{done} of the {len(artifacts)} tables and figures of the five papers are regenerated; {len(artifacts) - done} are open, each with its reason"
+            " (`fusionrepro ledger`). What the kept runs say of every printed number:",
+            "",
+            *_table(lines, list(lines[0])),
+            _kept_runs(papers),
+            "",
+        ]
+    )
+
+
+def _result(paper: Paper, run: Recorded | None) -> dict[str, str | int]:
+    """One paper's row: printed numbers by verdict; without a kept run nothing is said of them."""
+    printed = sum(v.number is not None for cells in paper_values(paper.slug).values() for v in cells)
+    row = {"paper": paper.title, "kept run": run.profile if run else "none yet", "printed numbers": printed}
+    if run is None:
+        return row | dict.fromkeys((*VERDICTS, "commonest reason"), "–")
+    found = judged(paper, run)
+    counts = {v: sum(j.verdict == v for j in found) for v in VERDICTS}
+    return row | counts | {"commonest reason": commonest_reason(found)}
+
+
+def _kept_runs(papers: list[Paper]) -> str:
+    """Where and when the kept runs were made, in a sentence."""
+    facts = [f"{p.title} on {r.run['device_name']}, commit {r.run['commit'][:10]}" for p in papers if (r := kept_run(p.slug))]
+    if not facts:
+        return "No run is kept with the package yet; `fusionrepro run` and `fusionrepro report` make these numbers on your machine."
+    return f"Kept runs: {'; '.join(facts)}. Every cell with its verdict and reason stands in `results/recorded/`; the report shows it beside your own run."
 
 
 def _weights_section() -> str:
@@ -66,7 +108,7 @@ def _study_section() -> str:
 def text() -> str:
     """The whole README."""
     licence = "## Licence\n\nMIT for the code and the weights trained here. Data sets and other authors' weights keep their own terms.\n"
-    return _HEADER + _prose() + "\n\n" + _study_section() + "\n" + _weights_section() + "\n" + licence
+    return _HEADER + _prose() + "\n\n" + _results_section() + "\n" + _study_section() + "\n" + _weights_section() + "\n" + licence
 
 
 def picture(path: Path) -> None:

@@ -14,7 +14,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -29,13 +29,22 @@ import pandas as pd
 import torch
 
 from fusionrepro import __version__, settings
-from fusionrepro.errors import FusionReproError, InputError, unknown
+from fusionrepro.errors import DataError, FusionReproError, InputError, unknown
 from fusionrepro.files import atomic, write_text
-from fusionrepro.reproduction import claims, compare, ledger
+from fusionrepro.gallery.provenance import trained_here
+from fusionrepro.gallery.subjects import Subject
+from fusionrepro.gallery.subjects import trained as exhibitor
+from fusionrepro.gallery.view import View
+from fusionrepro.metrics.evaluate import METRICS, convention
+from fusionrepro.reproduction import claims, compare, ledger, readings
+from fusionrepro.reproduction.figures import check_drawn
+from fusionrepro.reproduction.lineup import LineUp, line_up
+from fusionrepro.reproduction.protocol import plain
 from fusionrepro.training.recipe import Recipe, coerce, recipe_for
 
 # Parameters of a run that are no fields of its recipe: they decide what is tested, not what is trained.
-TEST_FIELDS = {"pairs": int, "side": int, "sets": str}
+# `reading` names fields of the recipe (see `readings`); `minutes` bounds the filling of the gallery with other methods' pictures.
+TEST_FIELDS = {"pairs": int, "side": int, "sets": str, "reading": str, "minutes": float}
 _VERSIONS = ("torch", "numpy", "scipy", "pandas", "scikit-image", "kornia", "lightning-fabric", "papermill")
 
 
@@ -54,16 +63,17 @@ def plan(slug: str, profile: str, seed: int = 0, **overrides: Any) -> tuple[Reci
     """
     given = {k: v for k, v in overrides.items() if isinstance(v, bool) or v not in (None, "", 0, "0")}
     tests = {k: coerce(k, TEST_FIELDS[k], given.pop(k)) for k in TEST_FIELDS if k in given}
-    for name in ("pairs", "side"):
-        if tests.get(name, 1) < 1:
+    for name in ("pairs", "side", "minutes"):
+        if tests.get(name, 1) <= 0:
             raise InputError(f"{name} must be 1 or more, or 0 for what the profile says, not {tests[name]}.")
-    base = paper_recipe(slug, profile, seed=seed)
+    base = paper_recipe(slug, profile, seed=seed).override(**readings.fields_of(slug, tests.get("reading", "")))
     known = [f.name for f in fields(base)] + list(TEST_FIELDS)
     for name in given:
         if name not in known:
             raise unknown("parameter", name, known)
     recipe = base.override(**given)
-    digest = recipe.hash if not tests else sha256(f"{recipe.hash} {sorted(tests.items())}".encode()).hexdigest()[:8]
+    named = {k: v for k, v in tests.items() if k != "minutes"}  # how long a filling may take is no other run
+    digest = recipe.hash if not named else sha256(f"{recipe.hash} {sorted(named.items())}".encode()).hexdigest()[:8]
     return recipe, tests, settings.path("runs_path") / slug / f"{profile}-s{seed}-{digest}"
 
 
@@ -73,7 +83,7 @@ def start_run(
     seed: int = 0,
     data_root: str = "",  # empty: FUSIONREPRO_DATA or settings.ini
     out_dir: str = "",  # empty: the run's own folder under runs_path
-    **overrides: Any,  # recipe fields, `pairs` (test pairs a set), `side` and `sets` (comma-separated); 0 or empty: the profile's
+    **overrides: Any,  # recipe fields and TEST_FIELDS; 0 or empty: the profile's
 ) -> "Run":
     """Check the parameters, build the recipe, fix seeds and threads, and open the run's folder with run.json."""
     seed = coerce("seed", int, seed)
@@ -85,7 +95,7 @@ def start_run(
     if data_root:  # training loads its pairs by name and must look in the same place
         os.environ["FUSIONREPRO_DATA"] = str(root)
     _fix(seed, limits.threads)
-    run = Run(paper, limits, recipe, tests, folder, device, root)
+    run = Run(paper, limits, recipe, tests, folder, device, root, {k for k, v in overrides.items() if v})
     run._clear()
     run._write()
     return run
@@ -105,7 +115,7 @@ def _fix(seed: int, threads: int) -> None:
 class Run:
     """What `start_run` gives to a notebook."""
 
-    def __init__(self, paper, limits, recipe, tests, folder, device, data_root):
+    def __init__(self, paper, limits, recipe, tests, folder, device, data_root, given=()):
         self.paper = ledger.paper(paper)
         self.profile: str = limits.name
         self.recipe: Recipe = recipe
@@ -117,10 +127,14 @@ class Run:
         self.side: int = tests.get("side", limits.side)
         names = [s.strip() for s in tests.get("sets", "").split(",") if s.strip()]
         self.sets: tuple[str, ...] = tuple(names) or self.paper.evaluate[self.profile]
+        self.reading: str = tests.get("reading", "") or readings.OURS
+        self._minutes: float = tests.get("minutes", limits.minutes)
+        self._limited = "limit" in given
         self._limits, self._tests, self._start = limits, tests, time.time()
         self._tables: dict[str, pd.DataFrame] = {}
         self._items: list[dict] = []
         self._artifacts: dict[str, dict] = {}
+        self._absent: dict[str, dict[str, str]] = {}
         self._record: dict[str, Any] = {"data": {}, "weights": {}, "notes": []}
         self._environment = environment(device)
 
@@ -131,14 +145,83 @@ class Run:
     # ---- what a notebook needs -----------------------------------------------------------------------------------------
 
     def dataset(self, name: str, split: str = "", limit: int | None = None) -> Sequence:
-        """A data set by name, at most `pairs` pairs of it, with its fingerprint in the record."""
+        """A data set by name, at most `pairs` pairs of it, with its fingerprint in the record. The split is the one that the paper's set has."""
         from fusionrepro.data.manifests import load_dataset
 
+        split = split or next((s.split for s in self.paper.sets.values() if s.set == name), "")
         data = load_dataset(name, split, self.data_root, self.pairs if limit is None else limit)
         entry = {"split": split or "test", "pairs": len(data), "fingerprint": data.fingerprint}
         self._record["data"][f"{data.name}/{entry['split']}"] = entry
         self._write()
         return data
+
+    def view(self, name: str, *, grey: bool = False, side: int = 0, limit: int | None = None) -> View:
+        """The test pairs of a set as methods see them: at their own size unless `side` says otherwise, of which the record then has a note."""
+        data = self.dataset(name, limit=limit)
+        view = View(data, name, side, grey, whole=len(self._whole(name)))
+        if side:
+            self.note(f"Test pairs are shrunk to a longer side of {side} pixels.")
+        return view
+
+    def _whole(self, name: str) -> Sequence:
+        from fusionrepro.data.manifests import load_dataset
+
+        split = next((s.split for s in self.paper.sets.values() if s.set == name), "")
+        return load_dataset(name, split, self.data_root)
+
+    def training(self, recipe: Recipe | None = None) -> Sequence:
+        """The pairs that a recipe (default: the run's) trains on, with fingerprints, each set in the record.
+
+        Raises
+        ------
+        DataError
+            in the profiles that train as published, when less of a set is on this machine than its manifest says there is, unless `limit` was given.
+        """
+        from fusionrepro.data.manifests import datasets, load_manifest
+        from fusionrepro.training.crops import training_pairs
+
+        recipe = recipe or self.recipe
+        for name in recipe.data.split("+"):
+            there = self.dataset(name, recipe.split, recipe.limit)
+            wanted = load_manifest(name).whole.get(recipe.split, 0) if name in datasets() and not name.startswith(("scenes", "phantoms")) else 0
+            if self.profile in self.paper.profiles and len(there) < wanted and not self._limited:
+                raise DataError(
+                    f"{name} has {len(there)} of its {wanted} {recipe.split} pairs on this machine, so the {self.profile} profile would not train as published: "
+                    f"complete it (`fusionrepro data list`), or say -p limit={len(there)} to train on these."
+                )
+        return training_pairs(recipe)
+
+    @property
+    def deadline(self) -> float:
+        """Of time.monotonic(): when the filling of the gallery with other methods' pictures ends, so many minutes after it is first asked for."""
+        if not self._minutes:
+            return float("inf")
+        self._until = getattr(self, "_until", None) or time.monotonic() + 60 * self._minutes
+        return self._until
+
+    def own(self, title: str, trained: Any, recipe: Recipe | None = None, experiment: Mapping[str, Any] | None = None, pairs: int = 0) -> Subject:
+        """A network of this run as an exhibitor of the gallery, its training beside the published one; its weights go into the record.
+
+        `trained` is what the paper's `train` gives, or a module; `recipe` what it was trained by (default: the run's), `pairs` on how many.
+        `experiment` are the fields that the paper itself varies in this row: they are no shortfall.
+        """
+        module, recipe = getattr(trained, "module", trained), recipe or self.recipe
+        published = paper_recipe(self.paper.slug, "paper").override(**readings.fields_of(self.paper.slug, self.reading))
+        published = published.override(**{k: getattr(recipe, k) for k in experiment or {}})
+        found = trained_here(recipe, published, pairs or len(self.training(recipe)), self.paper.training.get("pairs", 0))
+        self.weights(title, module)
+        return exhibitor(title, module, found, recipe=recipe.hash)
+
+    def line_up(self, artifact: str, **options: Any) -> LineUp:
+        """Who stands beside the paper's method in an artifact; printed rivals that are not here go into its record with the reason."""
+        found = line_up(self.paper, artifact, self.profile, **options)
+        self._absent[artifact] = self._absent.get(artifact, {}) | found.absent
+        return found
+
+    def readings(self) -> pd.DataFrame:
+        """All readings of the paper, one column each; the one of this run has a star."""
+        base = paper_recipe(self.paper.slug, "paper")
+        return readings.table(self.paper.slug, base).rename(columns={self.reading: f"{self.reading} *"})
 
     def training_folder(self, recipe: Recipe | None = None) -> Path:
         """Where the training of a recipe lives: shared by all runs, so that it is done once."""
@@ -176,19 +259,27 @@ class Run:
         where = "" if data is None else data if isinstance(data, str) else data.name
         facts = {k: str(v) for k, v in facts.items()}
         cells = compare.long_form(frame, row, where, n)
-        found = compare.items(self.paper, artifact, cells, compare.Conditions(self.profile, facts))
+        absent = self._absent.get(name, {})
+        conditions = compare.Conditions(self.profile, facts, self.reading, absent, _guesses(facts.get("preset", ""), cells["column"].unique()))
+        found = compare.items(self.paper, artifact, cells, conditions)
         self._tables[name] = cells
         self._items = [i for i in self._items if i["id"] != artifact.address] + found
         keys = [row] if isinstance(row, str) else list(row)
         self._entry(artifact, table=f"tables/{name}.csv", keys=keys, facts=facts, data=sorted(set(cells["data"]) - {""}))
         with atomic(self.folder / "tables" / f"{name}.csv") as path:
-            frame.to_csv(path, index=any(frame.index.names))
+            plain(frame).to_csv(path, index=any(frame.index.names))
+        if not cells["value"].notna().any():
+            self.failed(name, "no cell of the table has a value")
         self._write()
         return self.compare(name)
 
     def figure(self, name: str, figure, *, data: Any = None, caption: str = "", **facts: Any) -> None:
         """Record a matplotlib figure as PNG (120 dpi) and PDF, and close it: what a cell then ends with is shown once."""
         artifact = self.paper.artifact(name)
+        try:
+            check_drawn(figure)
+        except FusionReproError as e:
+            self.failed(name, str(e))
         base = self.folder / "figures" / name
         for suffix, options in ((".png", {"dpi": 120}), (".pdf", {"metadata": {"CreationDate": None}})):
             with atomic(base.with_suffix(suffix)) as path:
@@ -199,11 +290,17 @@ class Run:
         self._entry(artifact, figure=f"figures/{name}.png", caption=caption, facts={k: str(v) for k, v in facts.items()}, data=names)
         self._write()
 
+    def failed(self, name: str, why: str) -> None:
+        """An artifact that has nothing to show is no regenerated one."""
+        artifact = self.paper.artifact(name)
+        self._entry(artifact, facts={}, data=[], status="failed", why=why)
+        self.note(f"{artifact.label} failed: {why}")
+
     def compare(self, name: str | None = None) -> pd.DataFrame:
         """Ours beside the paper's, of one artifact or of all."""
         address = self.paper.artifact(name).address if name else None
         found = [i for i in self._items if address in (None, i["id"])]
-        columns = ["id", "data", "row", "column", "value", "paper", "difference", "tolerance", "verdict", "why"]
+        columns = ["id", "data", "row", "column", "value", "n", "paper", "difference", "tolerance", "verdict", "why", "provenance"]
         return pd.DataFrame(found, columns=columns)
 
     def finish(self) -> pd.DataFrame:
@@ -232,7 +329,7 @@ class Run:
     # ---- files ---------------------------------------------------------------------------------------------------------
 
     def _entry(self, artifact: ledger.Artifact, **values: Any) -> None:
-        entry = self._artifacts.setdefault(artifact.id, {"id": artifact.address, "kind": artifact.kind, "facts": {}, "data": []})
+        entry = self._artifacts.setdefault(artifact.id, {"id": artifact.address, "kind": artifact.kind, "status": "regenerated", "facts": {}, "data": []})
         facts = entry["facts"] | values.pop("facts")
         data = entry["data"] + [d for d in values.pop("data") if d not in entry["data"]]
         entry.update({k: v for k, v in values.items() if v}, facts=facts, data=data)
@@ -251,6 +348,7 @@ class Run:
             "paper": self.paper.slug,
             "run": self.folder.name,
             "profile": self.profile,
+            "reading": self.reading,
             "data": ", ".join(self.sets),
             "status": status,
             "items": self._items,
@@ -266,6 +364,7 @@ class Run:
             "recipe": asdict(self.recipe),
             "recipe_hash": self.recipe.hash,
             "tests": {"sets": list(self.sets), "pairs": self.pairs, "side": self.side, **self._tests},
+            "reading": self.reading,
             "data": self._record["data"],
             "data_root": bool(self.data_root),
             "weights": self._record["weights"],
@@ -275,6 +374,14 @@ class Run:
             "peak_memory_mib": _peak_memory(self.device),
         }
         write_text(self.folder / "run.json", _json(record))
+
+
+def _guesses(preset: str, columns: Sequence[str]) -> dict[str, str]:
+    """The columns whose formula in this preset is inferred from the printed magnitudes, and not known."""
+    if not preset:
+        return {}
+    known = [c for c in columns if c in METRICS]
+    return {c: "the formula is inferred from magnitudes" for c in known if convention(c, preset).get("evidence") == "inferred"}
 
 
 def _json(value: Any) -> str:

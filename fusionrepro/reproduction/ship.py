@@ -1,12 +1,14 @@
-"""Maintainer's tool: keep what a run gave, its network as the one that comes with the package, or the study of all methods.
+"""Maintainer's tool: keep what runs gave. `python -m fusionrepro.reproduction.ship RUN_FOLDER ... [--network [--pairs N]]`
 
-`python -m fusionrepro.reproduction.ship RUN_FOLDER [PAIRS]` writes `fusionrepro/weights/<paper>.safetensors` and its model card. Every number of
-the card is measured: the attacked ones by the run, the clean ones here, on the very file that ships and on PAIRS pairs a set (default: the run's).
-Of a run of `comparison` it keeps the mean ranks and how they were made, `results/comparison.csv` and `.json`; `make readme` shows both kinds.
+Of a paper's run it keeps the numbers, `results/recorded/<paper>/` (of several runs of one paper: the best), which the report and the README show.
+With `--network` it also publishes the trained network, `fusionrepro/weights/<paper>.safetensors`, and its model card. Every number of the card is
+measured: the attacked ones by the run, the clean ones here, on the very file that ships and on N pairs a set (default: the run's).
+Of a run of `comparison` it keeps the mean ranks and how they were made, `results/comparison.csv` and `.json`. `make readme` shows all of it.
 """
 
+import argparse
 import json
-import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,10 @@ import pandas as pd
 
 from fusionrepro import settings
 from fusionrepro.data.manifests import load_dataset
-from fusionrepro.errors import InputError
+from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.files import write_text
 from fusionrepro.registry import METHODS
-from fusionrepro.reproduction import ledger
+from fusionrepro.reproduction import ledger, recorded
 from fusionrepro.reproduction.protocol import card_rows
 from fusionrepro.reproduction.training import read_recipe
 from fusionrepro.training import store
@@ -90,9 +92,35 @@ def _attacked(run_folder: Path, title: str) -> list[dict[str, Any]]:
     return [row | facts | {"note": " ".join(results["notes"])} for row in own.to_dict("records")]
 
 
+def best(folders: Sequence[Path]) -> list[Path]:
+    """One run folder a paper: finished before broken off, then the larger profile, then the later."""
+    chosen: dict[str, recorded.Recorded] = {}
+    for folder in folders:
+        run = recorded.Recorded(folder, *(recorded.read_json(folder / f"{name}.json") for name in ("results", "run", "job")))
+        if "paper" not in run.results:
+            raise InputError(f"{folder} is no run folder: it has no readable results.json.")
+        if run.slug not in chosen or run.rank > chosen[run.slug].rank:
+            chosen[run.slug] = run
+    return [run.folder for run in chosen.values()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    usage = argparse.ArgumentParser(prog="python -m fusionrepro.reproduction.ship", description="Keep what runs gave.")
+    usage.add_argument("runs", nargs="+", type=Path, metavar="RUN_FOLDER")
+    usage.add_argument("--network", action="store_true", help="publish the trained network and its model card, too")
+    usage.add_argument("--pairs", type=int, default=0, help="pairs a set that the model card measures (default: the run's)")
+    given = usage.parse_args(arguments)
+    for folder in best([f.resolve() for f in given.runs]):
+        if recorded.read_json(folder / "results.json")["paper"] == "comparison":
+            print(keep_study(folder))
+            continue
+        print(recorded.keep(folder))
+        if given.network:
+            print(ship(folder, given.pairs))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python -m fusionrepro.reproduction.ship RUN_FOLDER [PAIRS]")
-    given = Path(sys.argv[1]).resolve()
-    study = json.loads((given / "run.json").read_text(encoding="utf-8"))["paper"] == "comparison"
-    print(keep_study(given) if study else ship(given, int(sys.argv[2]) if len(sys.argv) == 3 else 0))
+    try:
+        main()
+    except FusionReproError as e:
+        raise SystemExit(f"error: {e}") from None

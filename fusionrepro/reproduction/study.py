@@ -1,35 +1,25 @@
 """Every method under every condition: the disturbances, ranks with their intervals, and who beats whom."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from fusionrepro.attacks.gradient import away_from_clean, pgd
+from fusionrepro.gallery.conditions import CLEAN, Condition, attack, degradation
 from fusionrepro.metrics import METRICS
 from fusionrepro.metrics.score import bootstrap_interval, holm
-from fusionrepro.nn.fusion import FusionModel
-from fusionrepro.reproduction.protocol import Disturb, degraded
+from fusionrepro.registry import titles
 
 # Every one of them compares the fused picture with the clean sources, and more is better.
 MEASURES = ("MI", "VIF", "Qabf", "SSIM", "CC", "SCD")
 
 
-def _attacked(model: FusionModel, ir: Tensor, vi: Tensor, name: str, steps: int, seed: int) -> tuple[Tensor, Tensor]:
-    """PGD at 4/255 on both sources, away from what the model makes of the clean pair: no label, so the same task for every model."""
-    generator = torch.Generator(ir.device).manual_seed(seed)
-    return pgd(model, ir, vi, away_from_clean(model, ir, vi), steps=steps, start="uniform", generator=generator)
-
-
-def conditions(steps: int = 20, strength: float = 0.5, seed: int = 0) -> dict[str, Disturb | None]:
+def conditions(steps: int = 20, strength: float = 0.5, seed: int = 0) -> dict[str, Condition]:
     """What is done to a pair before a method sees it, by name; `strength` in 0..1."""
     kinds = {"hazy": "haze", "rainy": "rain", "dark": "low_light", "noisy": "noise"}
-    weather = {name: degraded(kind, strength, seed) for name, kind in kinds.items()}
-    return {"clean": None, "attacked": partial(_attacked, steps=steps, seed=seed)} | weather
+    weather = {name: degradation(kind, strength, seed) for name, kind in kinds.items()}
+    return {"clean": CLEAN, "attacked": attack(steps=steps, seed=seed)} | weather
 
 
 def scores(frame: pd.DataFrame, measures: Sequence[str] = MEASURES, seed: int = 0) -> pd.DataFrame:
@@ -66,13 +56,16 @@ def rank_table(ranks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def best_against_others(ranks: pd.DataFrame) -> pd.DataFrame:
-    """One line a condition and method that is not the best there: Wilcoxon's signed-rank test on the images, Holm-corrected within the condition."""
+    """One line a condition and method that is not the best there: Wilcoxon's signed-rank test on the images, Holm-corrected within the condition.
+
+    A control is never the best; where its rank gap is negative, the measures reward a copy.
+    """
     from scipy.stats import wilcoxon
 
     lines = []
     for condition, part in ranks.groupby(level="condition", sort=False):
         part = part.dropna(axis=1)
-        best = part.mean().idxmin()
+        best = part.mean().drop(list(titles("control")), errors="ignore").idxmin()
         others = [m for m in part.columns if m != best]
         p = [wilcoxon(part[best], part[m], zero_method="zsplit").pvalue for m in others]
         gaps = [(part[m] - part[best]).mean() for m in others]

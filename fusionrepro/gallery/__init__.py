@@ -1,0 +1,1 @@
+"""Fused pictures, made once, kept, and read by everything."""
