@@ -259,6 +259,12 @@ def test_radar_figure_draws_shares_of_the_best_and_the_stressed_method_last(pair
     check_drawn(figure)
 
 
+def test_a_radar_plot_without_scores_is_refused(pair):
+    table = pd.DataFrame({"EN": [np.nan] * 2, "SD": [np.nan] * 2}, index=["A", "B"])
+    with pytest.raises(FusionReproError, match="'set'.* is empty"):
+        check_drawn(radar_figure({"set": table}, grid_of(pair, "A", "B"), lively_squares(pair.ir, pair.vi)))
+
+
 # ---- is anything there? ------------------------------------------------------------------------------------------------
 
 

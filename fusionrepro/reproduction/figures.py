@@ -21,7 +21,7 @@ from fusionrepro.data.show import as_array, label_of
 from fusionrepro.errors import FusionReproError, InputError
 
 __all__ = [
-    "Grid", "Picture", "Square", "bars", "bars_with_pictures", "check_drawn", "error_map", "error_panels", "label_of", "liveliest",
+    "Grid", "Picture", "Square", "bars", "bars_with_pictures", "check_drawn", "error_map", "error_panels", "label_of",
     "lively_squares", "mean_error", "panels", "radar", "radar_figure", "score_notes", "signal_distance", "signal_panels", "signals",
 ]  # fmt: skip
 
@@ -289,11 +289,6 @@ def lively_squares(ir: Picture, vi: Picture, k: int = 1, part: float = 0.2) -> l
     return found or [((a.shape[0] - side) // 2, (a.shape[1] - side) // 2, side)]  # equal sources: any square is as good
 
 
-def liveliest(ir: Tensor, vi: Tensor, part: float = 0.25) -> Square:
-    """Top, left and side of the square that `lively_squares` puts first."""
-    return lively_squares(ir, vi, 1, part)[0]
-
-
 # ---- clean and attacked ------------------------------------------------------------------------------------------------
 
 
@@ -544,7 +539,7 @@ def radar(ax: Axes, table: pd.DataFrame, title: str, first: str = "", inner: flo
 def radar_figure(
     tables: Mapping[str, pd.DataFrame],
     pictures: Mapping[str, Picture],
-    squares: Square | Sequence[Square],
+    squares: Sequence[Square],
     first: str = "",
     columns: int = 5,
 ) -> Figure:
@@ -553,9 +548,8 @@ def radar_figure(
     `tables` holds for each data set what `radar` takes, `pictures` by title; `first` is the method to stress. The centre of the discs
     is the tenth below the smallest share, the same for all, so that differences show.
     """
-    squares = [squares] if isinstance(squares[0], int) else list(squares)
     shares = np.concatenate([(t / t.max()).to_numpy().ravel() for t in tables.values()])
-    inner = max(0.0, math.floor(np.nanmin(shares) * 10 - 0.5) / 10)
+    inner = max(0.0, math.floor(np.nanmin(shares) * 10 - 0.5) / 10) if np.isfinite(shares).any() else 0.0
     grid, marked = {"": pictures}, {"": squares}
     sheet = _sheet([_Row("", list(pictures), _aspect(pictures), _below(squares, 2.0))], 2.0, max(columns, math.ceil(len(pictures) / 2)), ())
     names = list(dict.fromkeys(n for t in tables.values() for n in t.index))
