@@ -182,7 +182,9 @@ def test_signals_show_both_states_along_one_line_of_each_scene(pair):
 
 
 def test_signals_of_methods_only(pair):
-    check_drawn(signals({"A": pair.ir}, {"A": pair.vi}, 48))
+    figure = signals({"A": pair.ir}, {"A": pair.vi}, 48)
+    assert len(figure.axes[0].images) == 1 and np.allclose(figure.axes[1].lines[1].get_ydata(), pair.vi[0, 48] * 255)
+    check_drawn(figure)
 
 
 def test_error_maps_have_one_scale(pair):
@@ -255,6 +257,12 @@ def test_radar_figure_draws_shares_of_the_best_and_the_stressed_method_last(pair
     assert figure.axes[0].get_ylim()[0] == pytest.approx(0.4)  # a tenth below the smallest share, 0.5
     assert sum(bool(a.images) for a in figure.axes) == 4 + (8 if count == 2 else 0)
     check_drawn(figure)
+
+
+def test_a_radar_plot_without_scores_is_refused(pair):
+    table = pd.DataFrame({"EN": [np.nan] * 2, "SD": [np.nan] * 2}, index=["A", "B"])
+    with pytest.raises(FusionReproError, match="'set'.* is empty"):
+        check_drawn(radar_figure({"set": table}, grid_of(pair, "A", "B"), lively_squares(pair.ir, pair.vi)))
 
 
 # ---- is anything there? ------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from fusionrepro.data.show import as_array, label_of
 from fusionrepro.errors import FusionReproError, InputError
 
 __all__ = [
-    "Grid", "Picture", "Square", "bars", "bars_with_pictures", "check_drawn", "error_map", "error_panels", "label_of", "liveliest",
+    "Grid", "Picture", "Square", "bars", "bars_with_pictures", "check_drawn", "error_map", "error_panels", "label_of",
     "lively_squares", "mean_error", "panels", "radar", "radar_figure", "score_notes", "signal_distance", "signal_panels", "signals",
 ]  # fmt: skip
 
@@ -289,11 +289,6 @@ def lively_squares(ir: Picture, vi: Picture, k: int = 1, part: float = 0.2) -> l
     return found or [((a.shape[0] - side) // 2, (a.shape[1] - side) // 2, side)]  # equal sources: any square is as good
 
 
-def liveliest(ir: Tensor, vi: Tensor, part: float = 0.25) -> Square:
-    """Top, left and side of the square that `lively_squares` puts first."""
-    return lively_squares(ir, vi, 1, part)[0]
-
-
 # ---- clean and attacked ------------------------------------------------------------------------------------------------
 
 
@@ -303,28 +298,31 @@ def signal_panels(
     width: float = 1.9,
     columns: int = 5,
     others: Collection[str] = (),
+    line: int | None = None,
 ) -> Figure:
     """A2RNet, Fig. 3: attacked pictures with enlargements, and below each the grey levels along one line, clean against attacked.
 
-    `scenes` holds for each scene, by title (infrared, visible, methods), the clean and the attacked picture. The line goes through the
-    middle of the scene's first square (see `signal_line`). Wrapping and `others` are as in `panels`.
+    `scenes` holds for each scene, by title (infrared, visible, methods), the clean and the attacked picture. The line is the
+    row of pixels through the middle of the scene's first square (`signal_line`), or `line`. Wrapping and `others` are as in `panels`.
     """
+    lines = {s: signal_line(squares[s]) if line is None else line for s in scenes}
     grid = {label: {t: attacked for t, (_, attacked) in row.items()} for label, row in scenes.items()}
-    rows = [_Row(s, list(row), _aspect(row), _below(squares[s], width) + SIGNAL) for s, row in grid.items()]
+    rows = [_Row(s, list(row), _aspect(row), _below(squares.get(s, ()), width) + SIGNAL) for s, row in grid.items()]
     sheet = _sheet(rows, width, columns, others)
     size = sheet.width, sheet.height + 0.3
     figure = plt.figure(figsize=size)
-    places, first = _fill(figure, sheet, grid, squares, {}, size), None
+    places = _fill(figure, sheet, grid, squares, {}, size)
+    curves = {(s, t): [_grey(p)[lines[s]] * 255 for p in both] for s, row in scenes.items() for t, both in row.items()}
     for (scene, title), (above, (left, top, wide)) in places.items():
-        line = signal_line(squares[scene])
-        above.axhline(line, color="tab:green", lw=0.7)
+        above.axhline(lines[scene], color="tab:green", lw=0.7)
         axis = figure.add_axes(((left + 0.22) / size[0], 1 - (top + SIGNAL - 0.25) / size[1], (wide - 0.22) / size[0], (SIGNAL - 0.33) / size[1]))
-        for state, picture, style in zip(("clean", "attacked"), scenes[scene][title], ("-", "--"), strict=True):
-            axis.plot(_grey(picture)[line] * 255, style, lw=0.8, label=state)
-        axis.set(xlim=(0, len(_grey(grid[scene][title])[0]) - 1), ylim=(0, 255), yticks=(0, 128, 255))
+        for state, curve, colour, order in zip(("clean", "attacked"), curves[scene, title], ("tab:blue", "tab:orange"), (3, 2), strict=True):
+            axis.plot(curve, color=colour, lw=0.8, zorder=order, label=state)
+        own = np.concatenate([c for (s, _), both in curves.items() if s == scene for c in both])  # one scale a scene
+        axis.set(xlim=(0, len(curve) - 1), ylim=(max(0, own.min() - 5), min(255, own.max() + 5)))
+        axis.locator_params(axis="y", nbins=4)
         axis.tick_params(labelsize=5.5, pad=1.5, length=2)
-        first = first or axis
-    figure.legend(*first.get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False, fontsize=8, title="grey levels along the green line")
+    figure.legend(*axis.get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False, fontsize=8, title="grey levels along the green line")
     figure.legends[-1].get_title().set_fontsize(8)
     return figure
 
@@ -337,9 +335,8 @@ def signal_line(squares: Sequence[Square]) -> int:
 
 def signals(clean: Mapping[str, Picture], attacked: Mapping[str, Picture], line: int) -> Figure:
     """Attacked pictures, one a method, and below each the grey levels along row `line`, clean against attacked."""
-    side = 1
     scenes = {"": {name: (clean[name], attacked[name]) for name in clean}}
-    return signal_panels(scenes, {"": [(line, 0, side)]})
+    return signal_panels(scenes, {}, line=line)
 
 
 def signal_distance(clean: Picture, attacked: Picture, line: int) -> float:
@@ -542,7 +539,7 @@ def radar(ax: Axes, table: pd.DataFrame, title: str, first: str = "", inner: flo
 def radar_figure(
     tables: Mapping[str, pd.DataFrame],
     pictures: Mapping[str, Picture],
-    squares: Square | Sequence[Square],
+    squares: Sequence[Square],
     first: str = "",
     columns: int = 5,
 ) -> Figure:
@@ -551,9 +548,8 @@ def radar_figure(
     `tables` holds for each data set what `radar` takes, `pictures` by title; `first` is the method to stress. The centre of the discs
     is the tenth below the smallest share, the same for all, so that differences show.
     """
-    squares = [squares] if isinstance(squares[0], int) else list(squares)
     shares = np.concatenate([(t / t.max()).to_numpy().ravel() for t in tables.values()])
-    inner = max(0.0, math.floor(np.nanmin(shares) * 10 - 0.5) / 10)
+    inner = max(0.0, math.floor(np.nanmin(shares) * 10 - 0.5) / 10) if np.isfinite(shares).any() else 0.0
     grid, marked = {"": pictures}, {"": squares}
     sheet = _sheet([_Row("", list(pictures), _aspect(pictures), _below(squares, 2.0))], 2.0, max(columns, math.ceil(len(pictures) / 2)), ())
     names = list(dict.fromkeys(n for t in tables.values() for n in t.index))
