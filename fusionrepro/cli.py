@@ -60,9 +60,10 @@ def score(
     plot: Annotated[Path | None, typer.Option(help="Box plot to write (PNG or PDF).")] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure fused images against their sources, as in `score FUSED IR VI` or `score A B C --ir IR --vi VI`.
+    """Measure fused images against their sources.
 
-    One method: mean, standard deviation, 95 % interval and convention of every metric. Several: a row of means for each, over the pictures that all have.
+    `score FUSED IR VI`, or for several methods `score A B C --ir IR --vi VI`. One method: mean, standard deviation,
+    95 % interval and convention of every metric. Several: a row of means for each, over the pictures that all have.
     """
     from fusionrepro import settings
     from fusionrepro.metrics import score as room
