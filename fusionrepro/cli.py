@@ -50,7 +50,7 @@ def fuse(
 
 @app.command()
 def score(
-    fused: Annotated[list[Path], typer.Argument(metavar="FUSED...", help="Fused image, or a folder of them for each method, or a folder whose subfolders are methods; without --ir and --vi the last two are the sources.")],
+    fused: Annotated[list[Path], typer.Argument(metavar="FUSED", help="Fused image, or a folder of them for each method, or a folder whose subfolders are methods; without --ir and --vi the last two are the sources.")],
     ir: Annotated[Path | None, typer.Option("--ir", help="First source, or a folder; partners have the same name.")] = None,
     vi: Annotated[Path | None, typer.Option("--vi", help="Second source, or a folder.")] = None,
     preset: Annotated[str, typer.Option(help="Conventions: default, or a toolbox or paper such as cddfuse, tang2022, a2rnet.")] = "default",
