@@ -53,7 +53,7 @@ def fuse(
 
 @app.command()
 def score(
-    fused: Annotated[list[Path], typer.Argument(metavar="FUSED...", help="Fused image, or a folder of them for each method, or a folder whose subfolders are methods; without --ir and --vi the last two are the sources.")],
+    fused: Annotated[list[Path], typer.Argument(metavar="FUSED", help="Fused image, or a folder of them for each method, or a folder whose subfolders are methods; without --ir and --vi the last two are the sources.")],
     ir: Annotated[Path | None, typer.Option("--ir", help="First source, or a folder; partners have the same name.")] = None,
     vi: Annotated[Path | None, typer.Option("--vi", help="Second source, or a folder.")] = None,
     preset: Annotated[str, typer.Option(help="Conventions: default, or a toolbox or paper such as cddfuse, tang2022, a2rnet.")] = "default",
@@ -63,9 +63,10 @@ def score(
     plot: Annotated[Path | None, typer.Option(help="Box plot to write (PNG or PDF).")] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure fused images against their sources, as in `score FUSED IR VI` or `score A B C --ir IR --vi VI`.
+    """Measure fused images against their sources.
 
-    One method: mean, standard deviation, 95 % interval and convention of every metric. Several: a row of means for each, over the pictures that all have.
+    `score FUSED IR VI`, or for several methods `score A B C --ir IR --vi VI`. One method: mean, standard deviation,
+    95 % interval and convention of every metric. Several: a row of means for each, over the pictures that all have.
     """
     from fusionrepro import settings
     from fusionrepro.metrics import score as room

@@ -123,6 +123,28 @@ def test_fuse_files(call, tmp_path):
     assert code == 1 and "differ in size" in one_sentence(err) and not (tmp_path / "x.png").exists()
 
 
+def test_score_of_several_methods_is_one_table(call, tmp_path):
+    for seed, folder in enumerate(("ir", "vi", "fused/first", "fused/second")):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(3):
+            grey(tmp_path / folder / f"{i}.png", seed=10 * seed + i)
+    (tmp_path / "fused/second/1.png").unlink()
+    sources = ("--ir", tmp_path / "ir", "--vi", tmp_path / "vi")
+    options = ("--metrics", "EN,MSE", "-o", tmp_path / "t.csv", "--plot", tmp_path / "t.png", "--controls")
+    code, out, err = call("score", tmp_path / "fused/first", tmp_path / "fused/second", *sources, *options)
+    assert code == 0 and "second has no 1; 2 of 3 pictures" in err
+    assert all(word in out for word in ("first", "second", "copy of the infrared", "MSE ↓"))
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 9 and (tmp_path / "t.png").exists()
+    same = call("score", tmp_path / "fused", tmp_path / "ir", tmp_path / "vi", *options)
+    assert same[:2] == (code, out)
+    code, _, err = call("score", tmp_path / "fused/first", tmp_path / "vi")
+    assert code == 1 and "say FUSED IR VI" in one_sentence(err)
+    code, _, err = call("score", tmp_path / "fused/first", "--ir", tmp_path / "ir")
+    assert code == 1 and "both --ir and --vi" in one_sentence(err)
+    code, out, _ = call("score", tmp_path / "fused/first", *sources, "--preset", "liu2012", "--metrics", "QSF,NMI")
+    assert code == 0 and "inferred" in out
+
+
 def test_models_ledger_and_data(call, monkeypatch):
     code, out, _ = call("models")
     assert code == 0 and "a2rnet" in out and "3572497" in out
