@@ -152,6 +152,7 @@ def train(
     device: Device = "auto",
     data_root: Root = "",
     publish: Annotated[bool, typer.Option("--publish", help="Make the result the default weights of this method.")] = False,
+    minutes: Annotated[float, typer.Option(min=0, help="Measure some steps and set the epochs so that training takes so long here; the same call goes on with the same training. 0: as the recipe says.")] = 0,
 ) -> None:
     """Train a paper's network.
 
@@ -160,7 +161,7 @@ def train(
     from fusionrepro.reproduction.training import train as run_training
 
     _use_data_root(data_root)
-    typer.echo(run_training(recipe, device=device, publish=publish, **_pairs(changes)))
+    typer.echo(run_training(recipe, device=device, publish=publish, minutes=minutes, **_pairs(changes)))
 
 
 @app.command()
