@@ -2,17 +2,17 @@
 
 import json
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
+from fusionrepro import settings
 from fusionrepro.bench.models import machine
 from fusionrepro.errors import InputError
 from fusionrepro.files import write_text
 from fusionrepro.reproduction.training import read_recipe
-from fusionrepro.training.loop import Pace, pacing
+from fusionrepro.training.loop import Pace, pacing, stopwatch
 from fusionrepro.training.recipe import Recipe
 
 
@@ -25,7 +25,7 @@ def budget_file(recipe: Recipe, minutes: float, root: Path) -> Path:
 def fit_to_minutes(recipe: Recipe, minutes: float, root: Path, device: str = "auto") -> tuple[Recipe, Path]:
     """The recipe with the epochs that fill `minutes`, and the file that holds it and what was measured.
 
-    A file from before is taken as it is, whatever the machine measures today: so a second call goes on with the same training. Every
+    The minutes are those of a machine that does nothing else. A file from before is taken as it is, whatever the machine measures today: so a second call goes on with the same training. Every
     schedule of the papers but A2RNet's is a function of the share of the epochs that are done, so it stretches with them.
 
     Raises
@@ -38,9 +38,9 @@ def fit_to_minutes(recipe: Recipe, minutes: float, root: Path, device: str = "au
     path = budget_file(recipe, minutes, root)
     if path.is_file():
         return read_recipe(str(path)), path
-    start = time.perf_counter()
+    since = stopwatch(settings.device(device).type == "cpu")
     paces = measure(recipe, device)
-    left = 60 * minutes - (time.perf_counter() - start)
+    left = 60 * minutes - since()
     chosen = recipe.override(epochs=epochs_for(recipe, paces, left))
     facts = {
         "minutes": minutes,
