@@ -2309,6 +2309,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fusionrepro/training/loop.py'),
                                            'fusionrepro.training.loop.Trained': ( 'training/loop.html#trained',
                                                                                   'fusionrepro/training/loop.py'),
+                                           'fusionrepro.training.loop._channels_last': ( 'training/loop.html#_channels_last',
+                                                                                         'fusionrepro/training/loop.py'),
                                            'fusionrepro.training.loop._float': ( 'training/loop.html#_float',
                                                                                  'fusionrepro/training/loop.py'),
                                            'fusionrepro.training.loop._forward_in': ( 'training/loop.html#_forward_in',

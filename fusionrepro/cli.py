@@ -279,6 +279,34 @@ def bench_models(
         write_text(out, pd.DataFrame(rows).to_csv(index=False))
 
 
+@bench_app.command("training")
+def bench_training(
+    papers: Annotated[list[str] | None, typer.Argument(metavar="PAPER", help="Default: all five.")] = None,
+    crop: Annotated[int, typer.Option(min=32, help="Side of the crops in pixels.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="Pairs a step.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps measured of each stage; the mean counts.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
+) -> None:
+    """Measure training steps of the papers on the CPU.
+
+    Published width; 32-bit and bfloat16 arithmetic, with maps laid out channels first and last.
+    """
+    from rich.console import Console
+
+    from fusionrepro.bench import models as bench
+
+    with Console(stderr=True).status("building the networks") as line:
+        rows = bench.bench_steps(papers or (), crop, batch, repeats, line.update)
+    _show(rows)
+    if out:
+        import pandas as pd
+
+        from fusionrepro.files import write_text
+
+        write_text(out, pd.DataFrame(rows).to_csv(index=False))
+        typer.echo(f"{bench.machine()}: {out}")
+
+
 @bench_app.command("metrics")
 def bench_metrics(
     count: Annotated[int, typer.Option(min=1, help="Pairs in the batch.")] = 4,

@@ -299,6 +299,14 @@ def test_training_in_half_precision(tmp_path):
     )
 
 
+def test_training_with_channels_last_gives_the_same_weights(tmp_path):
+    plain, last = (
+        tiny(tmp_path, name, channels_last=on) for name, on in (("plain", False), ("last", True))
+    )
+    pairs = zip(plain.module.parameters(), last.module.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+
+
 def test_tasks_join_their_data_sets(tmp_path):
     recipe = training.recipe("smoke", limit=1, **training.STAND_INS["medical"])
     pairs = training.training_pairs(recipe)

@@ -53,10 +53,10 @@ def fit_to_minutes(recipe: Recipe, minutes: float, root: Path, device: str = "au
     return chosen, write_text(path, json.dumps(facts, indent=1) + "\n")
 
 
-def measure(recipe: Recipe, device: str = "auto") -> list[Pace]:
-    """What every stage of a recipe's fits costs here, from a few steps of each; leaves nothing behind."""
+def measure(recipe: Recipe, device: str = "auto", steps: int = 9) -> list[Pace]:
+    """What every stage of a recipe's fits costs here, from so many steps of each; leaves nothing behind."""
     train = import_module(f"fusionrepro.{recipe.paper}.training").train
-    with tempfile.TemporaryDirectory() as root, pacing() as paces:
+    with tempfile.TemporaryDirectory() as root, pacing(steps) as paces:
         train(recipe, recipe.folder(root), device=device, progress=False)
     return paces
 

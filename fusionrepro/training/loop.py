@@ -162,13 +162,18 @@ def _forward_in(fabric: Fabric, forward: Callable, recipe: Recipe) -> Callable:
         return apply_to_collection(out, Tensor, _float)
     return mixed
 
+def _channels_last(module: nn.Module) -> None:
+    "Filters as NHWC in memory; stacks of filters, which have an axis more, stay as they are"
+    for p in module.parameters():
+        if p.ndim == 4: p.data = p.data.contiguous(memory_format=torch.channels_last)
+
 @contextmanager
 def prepared(fabric: Fabric, modules: list[nn.Module], recipe: Recipe) -> Iterator[None]:
     "Networks on the device, in the recipe's memory format and precision; the forward is put back at the end"
     own = [m.__dict__.get("forward") for m in modules]
     for m in modules:
         fabric.to_device(m)
-        if recipe.channels_last: m.to(memory_format=torch.channels_last)
+        if recipe.channels_last: _channels_last(m)
         m.forward = _forward_in(fabric, m.forward, recipe)
     try:
         yield
