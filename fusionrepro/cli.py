@@ -293,10 +293,10 @@ def bench_training(
     """
     from rich.console import Console
 
-    from fusionrepro.bench import models as bench
+    from fusionrepro.reproduction.budget import bench_steps, machine
 
     with Console(stderr=True).status("building the networks") as line:
-        rows = bench.bench_steps(papers or (), crop, batch, repeats, line.update)
+        rows = bench_steps(papers or (), crop, batch, repeats, line.update)
     _show(rows)
     if out:
         import pandas as pd
@@ -304,7 +304,7 @@ def bench_training(
         from fusionrepro.files import write_text
 
         write_text(out, pd.DataFrame(rows).to_csv(index=False))
-        typer.echo(f"{bench.machine()}: {out}")
+        typer.echo(f"{machine()}: {out}")
 
 
 @bench_app.command("metrics")

@@ -2,6 +2,7 @@
 
 `python -m fusionrepro.reproduction.ship RUN_FOLDER [PAIRS]` writes `fusionrepro/weights/<paper>.safetensors` and its model card. Every number of
 the card is measured: the attacked ones by the run, the clean ones here, on the very file that ships and on PAIRS pairs a set (default: the run's).
+Of the folder of a finished `fusionrepro train`, which has no run around it, the card is measured on all `TESTS` that are on this machine.
 Of a run of `comparison` it keeps the mean ranks and how they were made, `results/comparison.csv` and `.json`; `make readme` shows both kinds.
 """
 
@@ -14,14 +15,18 @@ from typing import Any
 import pandas as pd
 
 from fusionrepro import settings
-from fusionrepro.data.manifests import load_dataset
+from fusionrepro.data.manifests import load_dataset, status
 from fusionrepro.errors import InputError
 from fusionrepro.files import write_text
 from fusionrepro.registry import METHODS
 from fusionrepro.reproduction import ledger
 from fusionrepro.reproduction.protocol import card_rows
+from fusionrepro.reproduction.run import environment
 from fusionrepro.reproduction.training import read_recipe
 from fusionrepro.training import store
+from fusionrepro.training.crops import training_pairs
+from fusionrepro.training.loop import Fit
+from fusionrepro.training.recipe import Recipe
 
 
 def ship(run_folder: Path, pairs: int = 0) -> Path:
@@ -40,6 +45,51 @@ def ship(run_folder: Path, pairs: int = 0) -> Path:
     facts = _provenance(run, trained.fit.steps) | {"metrics": _clean(slug, path, run, pairs), "under_attack": _attacked(run_folder, METHODS[slug].title)}
     write_text(path.with_suffix(".json"), json.dumps(card | facts, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+TESTS = ("tno", "roadscene", "msrs", "mri_pet", "mri_spect", "gfp")
+
+
+def ship_training(folder: Path, pairs: int = 0, into: Path | None = None) -> Path:
+    """Publish the network of a finished `fusionrepro train` with its card; gives the weight file.
+
+    `pairs`: at most so many of a test set; `into`: another folder than that of the shipped weights.
+    """
+    recipe = read_recipe(str(folder / "recipe.json"))
+    training = import_module(f"fusionrepro.{recipe.paper}.training")
+    if not (folder / "weights.safetensors").is_file():
+        raise InputError(f"{folder} holds no finished training; run `fusionrepro train {folder / 'recipe.json'}` to its end.")
+    trained = training.train(recipe, folder, device="cpu")
+    options = recipe.pick(METHODS[recipe.paper].options)
+    path = store.publish(recipe.paper, trained.module, {"options": options}, into or settings.root() / "fusionrepro" / "weights")
+    tests = {name: load_dataset(name, "test", limit=pairs) for name in TESTS if status(name).state in ("ready", "built in")}
+    facts = _training_facts(recipe, trained.fit, getattr(training, "OBJECTIVES", {}).get(getattr(recipe, "objective", ""), ""))
+    facts |= {"test_data": {f"{k}/test": {"split": "test", "pairs": len(t), "fingerprint": t.fingerprint} for k, t in tests.items()}}
+    facts |= {"metrics": card_rows(store.load(recipe.paper, path), tests), "under_attack": []}
+    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    write_text(path.with_suffix(".json"), json.dumps(card | facts, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def _training_facts(recipe: Recipe, fit: Fit, loss: str) -> dict[str, Any]:
+    """Where the weights of a training come from, for people and for programs; `loss` names one that is not the paper's or is empty."""
+    here = environment(settings.device("cpu"))
+    names = ", ".join(name if ":" in name else f"{name}:{recipe.split}" for name in recipe.data.split("+"))
+    count = len(training_pairs(recipe))
+    return {
+        "title": METHODS[recipe.paper].title,
+        "reference": ledger.paper(recipe.paper).reference,
+        "data": f"trained on {count} pairs of {names}, crops of {recipe.crop} pixels",
+        "training": f"{fit.steps} steps, batch {recipe.batch}, seed {recipe.seed}, {fit.seconds / 3600:.1f} hours on a shared {here['device_name']} (cpu)",
+        "loss": loss,
+        "comparability": ("Another loss, other" if loss else "Other") + " data and less training than published, so not comparable with the paper's numbers.",
+        "profile": recipe.profile,
+        "recipe": json.loads(recipe.to_json()),
+        "recipe_hash": recipe.hash,
+        "hours": fit.seconds / 3600,
+        "commit": here["commit"],
+        "versions": here["versions"],
+    }
 
 
 def keep_study(run_folder: Path) -> Path:
@@ -92,7 +142,11 @@ def _attacked(run_folder: Path, title: str) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python -m fusionrepro.reproduction.ship RUN_FOLDER [PAIRS]")
-    given = Path(sys.argv[1]).resolve()
-    study = json.loads((given / "run.json").read_text(encoding="utf-8"))["paper"] == "comparison"
-    print(keep_study(given) if study else ship(given, int(sys.argv[2]) if len(sys.argv) == 3 else 0))
+        sys.exit("usage: python -m fusionrepro.reproduction.ship RUN_OR_TRAINING_FOLDER [PAIRS]")
+    given, count = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) == 3 else 0
+    if not (given / "run.json").is_file():
+        print(ship_training(given, count))
+    elif json.loads((given / "run.json").read_text(encoding="utf-8"))["paper"] == "comparison":
+        print(keep_study(given))
+    else:
+        print(ship(given, count))
