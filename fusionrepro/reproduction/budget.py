@@ -26,8 +26,9 @@ def budget_file(recipe: Recipe, minutes: float, root: Path) -> Path:
 def fit_to_minutes(recipe: Recipe, minutes: float, root: Path, device: str = "auto") -> tuple[Recipe, Path]:
     """The recipe with the epochs that fill `minutes`, and the file that holds it and what was measured.
 
-    The minutes are those of a machine that does nothing else. A file from before is taken as it is, whatever the machine measures today: so a second call goes on with the same training. Every
-    schedule of the papers but A2RNet's is a function of the share of the epochs that are done, so it stretches with them.
+    The minutes are those of a machine that does nothing else. A file from before is taken as it is, whatever the machine measures today,
+    so a second call goes on with the same training. Schedules that count shares of the run stretch with it; A2RNet's released one falls by
+    a quarter every epoch, however many there are.
 
     Raises
     ------
