@@ -20,6 +20,7 @@ class Method:
     reference: str
     trained: bool = True  # needs weights
     reader: str = ""  # "module:callable" mapping the authors' state dict onto ours; empty: none published
+    variants: str = ""  # "module:callable" giving the options that the authors' state dict asks for; empty: the defaults
     published: tuple[str, ...] = ()  # sets of public weights that data_manifests/baselines.yaml lists, the default first
     slow: bool = False  # several seconds to minutes for a 640x480 pair: only long runs take it along
 
@@ -44,6 +45,10 @@ class Method:
         """The authors' public state dict with our names."""
         return self._object(self.reader)(state)
 
+    def authors_options(self, state: dict) -> dict[str, object]:
+        """The options with which the authors' program runs the weights of this public state dict."""
+        return self._object(self.variants)(state) if self.variants else {}
+
 
 _METHODS = (
     Method("a2rnet", "A2RNet", "paper", 2025, "fusionrepro.a2rnet.model:A2RNet",
@@ -51,7 +56,7 @@ _METHODS = (
            reader="fusionrepro.a2rnet.model:read_authors"),
     Method("smfnet", "SMFNet", "paper", 2024, "fusionrepro.smfnet.model:SMFNet",
            "auto-encoder with a base, a detail and a graph branch, trained to reconstruct, then to fuse", "Zhang et al., arXiv 2024",
-           reader="fusionrepro.smfnet.model:read_authors"),
+           reader="fusionrepro.smfnet.model:read_authors", variants="fusionrepro.smfnet.model:authors_options"),
     Method("daefuse", "DAE-Fuse", "paper", 2024, "fusionrepro.daefuse.model:DAEFuse",
            "auto-encoder with attention across modalities, trained against two discriminators in two phases", "Guo et al., arXiv 2024"),
     Method("msfam", "MSFAM", "paper", 2022, "fusionrepro.msfam.model:MSFAM",
@@ -93,7 +98,7 @@ _METHODS = (
            reader="fusionrepro.baselines.nestfuse:read_authors"),
     Method("densefuse", "DenseFuse", "learned", 2019, "fusionrepro.baselines.densefuse:DenseFuse",
            "auto-encoder with a dense block; the encodings are added", "Li & Wu, IEEE TIP 2019",
-           reader="fusionrepro.baselines.densefuse:read_authors", published=("tensorflow", "pytorch")),
+           reader="fusionrepro.baselines.densefuse:read_authors", variants="fusionrepro.baselines.densefuse:authors_options", published=("tensorflow", "pytorch")),
     Method("seafusion", "SeAFusion", "learned", 2022, "fusionrepro.baselines.seafusion:SeAFusion",
            "dense blocks with a Sobel filter beside them, trained in the loop of a segmenter", "Tang et al., Information Fusion 2022",
            reader="fusionrepro.baselines.seafusion:read_authors", published=("published",)),
@@ -120,7 +125,7 @@ _METHODS = (
            reader="fusionrepro.baselines.matr:read_authors", published=("published",)),
     Method("tardal", "TarDAL", "learned", 2022, "fusionrepro.baselines.tardal:TarDAL",
            "a dense generator between a target and a detail discriminator (weights: GPL-3.0)", "Liu et al., CVPR 2022",
-           reader="fusionrepro.baselines.tardal:read_authors", published=("tardal",)),
+           reader="fusionrepro.baselines.tardal:read_authors", variants="fusionrepro.baselines.tardal:authors_options", published=("tardal",)),
     Method("reconet", "ReCoNet", "learned", 2022, "fusionrepro.baselines.reconet:ReCoNet",
            "three rounds of one small network", "Huang et al., ECCV 2022",
            reader="fusionrepro.baselines.reconet:read_authors", published=("published",)),

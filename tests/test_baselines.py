@@ -226,6 +226,48 @@ def test_published_weights_load(oracles, name, chosen):
     assert fuse(ir[0, 0].numpy(), vi[0, 0].numpy(), model).record["post"] == model.post
 
 
+@pytest.mark.parametrize("name, chosen", SETS)
+def test_the_same_picture_by_name_and_by_path(oracles, tmp_path, name, chosen):
+    """A file brings its options along: who names it gets what who names its set gets."""
+    paths = [pub.locate(f) for f in pub.published(name).weights[chosen].files]
+    if len(paths) > 1 and paths[0].suffix != tf1.SUFFIX:  # a network in several files is a folder
+        for path in paths:
+            shutil.copy(path, tmp_path / path.name)
+        paths = [tmp_path]
+    by_name, by_path = store.load(name, f"published:{chosen}"), store.load(name, paths[0])
+    with torch.inference_mode():
+        assert torch.equal(by_name(*pair()), by_path(*pair()))
+    assert (by_name.post, by_name.rounding) == (by_path.post, by_path.rounding)
+
+
+def test_options_that_are_given_win_over_those_of_the_file(oracles):
+    path = pub.locate(pub.published("densefuse").weights["pytorch"].files[0])
+    assert store.load("densefuse", path).rule == "mean" and store.load("densefuse", path, rule="l1").rule == "l1"
+
+
+def test_smfnets_public_names_bring_the_released_gates(tmp_path):
+    """Weights under the authors' names are run as their program runs them, ours as they were trained."""
+    from fusionrepro.bench.published.smfnet import Published
+    from fusionrepro.smfnet.model import authors_names
+
+    torch.manual_seed(0)
+    model = METHODS["smfnet"].build()
+    for update in model.graph.updates:
+        update.gamma.data.fill_(0.5)
+    back = {ours: theirs for theirs, ours in authors_names().items()}
+    rows = model.graph.exchange.votes.weight.detach().split(1)
+    ours = {k: v for k, v in model.state_dict().items() if k != "graph.exchange.votes.weight"}
+    ours |= {f"graph.exchange.{i}.weight": row for i, row in enumerate(rows)}
+    theirs = {back.get(k) or f"{back[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in ours.items()}
+    torch.save(theirs, tmp_path / "public.pth")
+    torch.save(model.state_dict(), tmp_path / "ours.pth")
+    public, plain = (store.load("smfnet", tmp_path / f"{n}.pth") for n in ("public", "ours"))
+    assert public.graph.updates[0].interleaved and not plain.graph.updates[0].interleaved
+    with torch.inference_mode():
+        wanted = Published(public)(*pair())
+        assert torch.allclose(public(*pair()), wanted, atol=1e-6) and not torch.allclose(plain(*pair()), wanted, atol=1e-6)
+
+
 def test_a_file_of_another_method_is_refused(oracles):
     file = pub.locate(pub.published("reconet").weights["published"].files[0])
     for name in ("dualbranch", "lrrnet", "cddfuse"):
