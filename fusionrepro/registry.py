@@ -138,6 +138,12 @@ _METHODS = (
     Method("cddfuse", "CDDFuse", "learned", 2023, "fusionrepro.baselines.cddfuse:CDDFuse",
            "attention for what the sources share, an invertible network for the rest", "Zhao et al., CVPR 2023",
            reader="fusionrepro.baselines.cddfuse:read_authors"),
+    Method("mmdrfuse", "MMDRFuse", "learned", 2024, "fusionrepro.baselines.mmdrfuse:MMDRFuse",
+           "two convolutions with 113 numbers, distilled from a large network", "Deng et al., ACM MM 2024",
+           reader="fusionrepro.baselines.mmdrfuse:read_authors", published=("published",)),
+    Method("gesenet", "GeSeNet", "learned", 2023, "fusionrepro.baselines.gesenet:GeSeNet",
+           "medical: Sobel filters for edges, learned masks for regions", "Li et al., IEEE TNNLS 2023",
+           reader="fusionrepro.baselines.gesenet:read_authors", published=("published",)),
 )  # fmt: skip
 METHODS = {m.name: m for m in _METHODS}
 

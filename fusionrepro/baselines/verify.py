@@ -151,7 +151,7 @@ def record(found: Iterable[Verification]) -> Path:
 
 def _compare(model: FusionModel, scene: Scene, paths: dict, device: str, reading: str = "") -> Difference:
     theirs = _levels(paths[scene.fused])
-    if isinstance(model, ClassicModel):
+    if isinstance(model, ClassicModel) and paths[scene.fused].suffix == ".jpg":  # the benchmark VIFB saves so
         ours = as_vifb(model, *(_levels(paths[f]) for f in (scene.ir, scene.vi)))
         theirs = _colour(theirs)
     else:
@@ -163,9 +163,9 @@ def _compare(model: FusionModel, scene: Scene, paths: dict, device: str, reading
     return Difference(scene.name, int(gap.max()), float(gap.mean()), _decibel(float((gap**2).mean()) / 255**2))
 
 
-def _fused(model: FusionModel, ir: np.ndarray, vi: np.ndarray, device: str, reading: str) -> np.ndarray:
+def _fused(model: FusionModel, ir: np.ndarray, vi: np.ndarray, device: str, reading: str) -> np.ndarray:  # reading: "", "ycbcr" or "ycbcr ir"
     """Our picture in levels of 8 bit: (H,W), or (H,W,3) with the colour of the source that has any, the visible one first."""
-    sources = [grey_by_ycbcr(x) if reading == "ycbcr" else x for x in (ir, vi)]
+    sources = [grey_by_ycbcr(x) if reading in ("ycbcr", f"ycbcr {side}") else x for side, x in (("ir", ir), ("vi", vi))]
     sources = [torch.from_numpy(np.float32(x if x.ndim == 3 else x[..., None]) / 255).movedim(-1, 0)[None] for x in sources]
     # A grey picture stored as colour keeps its very levels.
     sources = [x[:, :1] if bool((x == x[:, :1]).all()) else x for x in sources]
