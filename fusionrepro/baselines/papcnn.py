@@ -95,13 +95,13 @@ def parameters(
     return {"threshold": threshold, "keep": keep, "link": (ratio - 1) / 6, "jump": jump, "fade": fade}
 
 # %% ../../nbs/baselines/17_papcnn.ipynb #0c370534
-def _stepwise(impulse: Tensor, keep: float, link: float, fade: float, rounds: int) -> Tensor:
+def _stepwise(impulse: Tensor, keep: float, link: float, jump: float, fade: float, rounds: int) -> Tensor:
     "The network by whole pictures, for any device"
     h, w = impulse.shape
     padded = impulse.new_zeros(h + 2, w + 2)
     pulse = padded[1:-1, 1:-1]
     wide, links = impulse.new_empty(h + 2, w), torch.empty_like(impulse)
-    activity, threshold, count = torch.zeros_like(impulse), torch.zeros_like(impulse), torch.zeros_like(impulse)
+    activity, threshold, count = torch.zeros_like(impulse), impulse / jump, torch.zeros_like(impulse)
     fired = torch.empty(h, w, dtype=torch.bool, device=impulse.device)
     for _ in range(rounds):
         torch.add(padded[:, :-2], padded[:, 2:], out=wide).add_(padded[:, 1:-1], alpha=2)
@@ -134,11 +134,11 @@ def _row(y, pulse, before, activity, threshold, impulse, count, down, keep, link
         n[x] += fired
 
 @compiled()
-def _rowwise(impulse, keep, link, fade, rounds):
+def _rowwise(impulse, keep, link, jump, fade, rounds):
     "The network row by row, for a processor; `link` is half of lambda"
     h, w = impulse.shape
     pulse, down = np.zeros((2, h + 2, w + 2), impulse.dtype), np.empty(w + 2, impulse.dtype)
-    activity, threshold, count = np.zeros_like(impulse), np.zeros_like(impulse), np.zeros_like(impulse)
+    activity, threshold, count = np.zeros_like(impulse), impulse / jump, np.zeros_like(impulse)
     for t in range(rounds):
         for y in range(h): _row(y, pulse[t % 2], pulse[1 - t % 2], activity, threshold, impulse, count, down, keep, link, fade)
     return count
@@ -155,8 +155,8 @@ def firings(
     if strength.device.type == "cpu":
         own = impulse.contiguous().numpy()
         kind = own.dtype.type
-        count = torch.from_numpy(_rowwise(own, kind(keep), kind(link / 2), kind(fade), rounds))
-    else: count = _stepwise(impulse, keep, link, fade, rounds)
+        count = torch.from_numpy(_rowwise(own, kind(keep), kind(link / 2), kind(jump), kind(fade), rounds))
+    else: count = _stepwise(impulse, keep, link, jump, fade, rounds)
     return count * (strength > 0)
 
 # %% ../../nbs/baselines/17_papcnn.ipynb #2ef634a1
