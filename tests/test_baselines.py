@@ -380,7 +380,7 @@ def test_the_publishers_options_and_reading_are_used(oracles, monkeypatch):
     monkeypatch.setattr(verify, "published", lambda name: dataclasses.replace(pub.published(name), scenes=tuple(s for s in pub.published(name).scenes if s.name in ("carLight", "11"))))
     for name in ("gff", "sdnet"):
         assert verify.verify(name, progress=False).ok
-        plain = lambda name: dataclasses.replace(pub.published(name), made={}, scenes_made={}, scenes=tuple(s for s in pub.published(name).scenes if s.name in ("carLight", "11")))  # noqa: E731
+        plain = lambda name: dataclasses.replace(pub.published(name), made={}, scenes_made={}, scenes=tuple(s for s in pub.published(name).scenes if s.name in ("carLight", "11")))
         with monkeypatch.context() as m:
             m.setattr(verify, "published", plain)
             assert verify.verify(name, progress=False).overall.largest > 1

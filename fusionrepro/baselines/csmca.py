@@ -58,6 +58,7 @@ def convolutional_code(
     rho: float,              # of ADMM, to begin with
     rounds: int = 30,        # of ADMM, at most
     tolerance: float = 1e-3, # relative residuals at which a picture is done
+    adaptive: bool = True,   # rho follows the residuals; False: it stays, and the iterates converge
 ) -> Tensor:                 # (N,M,H,W), sparse
     "Convolutional basis pursuit by over-relaxed ADMM with adaptive rho"
     n, size = len(s), s.shape[-2:]
@@ -76,7 +77,7 @@ def convolutional_code(
         for i in range(n):
             if i not in done and primal[i] <= tolerance and dual[i] <= tolerance: done[i] = y[i].clone()
         if len(done) == n: break
-        if k:
+        if k and adaptive:
             scale = (1 / balance(primal, dual, strength)).to(rho).view(-1, 1, 1, 1)
             rho, hidden = rho / scale, hidden * scale
     return torch.stack([done.get(i, y[i]) for i in range(n)]) if done else y
