@@ -328,7 +328,7 @@ def bench_training(
 
     with Console(stderr=True).status("building the networks") as line:
         rows = bench_steps(papers or (), crop, batch, repeats, line.update)
-    _show(rows)
+    show(rows)
     if out:
         import pandas as pd
 

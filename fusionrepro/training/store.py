@@ -263,13 +263,14 @@ def _from_ours(row: Method, path: Path, tensors: Mapping[str, Tensor], meta: Map
 
 
 def _from_authors(row: Method, path: Path, content: Any, options: dict[str, Any]) -> nn.Module:
-    """A method with the authors' public weights, or with a plain state dict of ours."""
+    """A method with the authors' public weights, and the options that these need, or with a plain state dict of ours."""
     module, state = row.build(**options), state_dict(content, path)
     if row.reader and state.keys() != module.state_dict().keys():
         try:
-            state = row.read_authors(state)
+            state, own = row.read_authors(state), row.authors_options(state)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, FusionReproError) as e:
             raise CheckpointError(f"{path} is no public checkpoint of '{row.name}' ({str(e).rstrip('.')}): give a file of this model.") from e
+        module = row.build(**own | options) if own else module
     load_module(module, _full(state), f"{path} for '{row.name}'", "it belongs to another model or to other options.")
     return module
 
