@@ -234,6 +234,8 @@ def data_get(
 
     got = get(name, folder=folder, archive=archive)
     typer.echo(f"{name}: {len(got.new)} files fetched, {got.kept} were there, in {got.folder}.")
+    if got.found:
+        typer.echo(f"{name}: {got.found}")
     if got.by_hand:
         typer.echo(f"More of it by hand:\n{got.by_hand.rstrip()}")
 

@@ -300,6 +300,14 @@ def _find_split(manifest: Manifest, split: str, folder: Path, limit: int, boxes:
     return _plain(folder, split, manifest)
 
 
+def find_pairs(manifest: Manifest, split: str, folder: Path) -> list[PairFiles]:
+    """The pairs of a split that lie below `folder`; none where they are incomplete."""
+    try:
+        return _find_split(manifest, split, folder, 0, "")
+    except DataError:
+        return []
+
+
 def _listed(manifest: Manifest, split: str, folder: Path, limit: int, boxes: str) -> list[PairFiles]:
     """The listed pairs of a split; an incomplete copy is an error, none at all is an empty list."""
     rows: dict[str, dict[str, File]] = {}
