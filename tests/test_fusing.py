@@ -94,7 +94,7 @@ def test_colour_of_the_first_source_with_a_grey_second():
     fused = fuse(ir, np.zeros((6, 6), np.uint8), "maximum")
     assert fused.record["colour"] == "ir" and np.abs(fused.pixels.astype(int) - ir).max() <= 1
     both = fuse(ir, colour(size=(6, 6)), "maximum")
-    assert both.record["colour"] == "vi"
+    assert both.record["colour"] == "merge"
 
 
 def test_grey_stored_as_rgb_keeps_its_layout():
