@@ -368,6 +368,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Entry point: errors in one sentence, 1 for what failed, 2 for a wrong command line, 130 for Ctrl-C."""
     _say_notices()
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     try:
         settle_paths()
         code = app(standalone_mode=False)

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache, wraps
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 class FusionReproError(Exception):
@@ -79,8 +79,10 @@ def _fits(value: Any, hint: Any) -> bool:
     """Whether a value may stand where `hint` does."""
     if get_origin(hint) in (Union, UnionType):
         return any(_fits(value, h) for h in get_args(hint))
+    if get_origin(hint) is Literal:  # which words are right the function says, with the nearest one
+        return any(isinstance(value, type(word)) for word in get_args(hint))
     hint = get_origin(hint) or hint
-    if not isinstance(hint, type):  # Any, Literal: the function knows better
+    if not isinstance(hint, type):  # Any
         return True
     if hint in (int, float):
         return isinstance(value, numbers.Integral if hint is int else numbers.Real) and not isinstance(value, bool)
@@ -96,6 +98,8 @@ def _told(hint: Any) -> str:
     if get_origin(hint) in (Union, UnionType):
         names = list(dict.fromkeys(_told(h) for h in get_args(hint)))
         return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    if get_origin(hint) is Literal:
+        return _told(type(get_args(hint)[0]))
     hint = get_origin(hint) or hint
     words = {str: "text", int: "a whole number", float: "a number", bool: "True or False", type(None): "None", Path: "a path", Callable: "a function"}
     return words.get(hint, getattr(hint, "__name__", str(hint)))

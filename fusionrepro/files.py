@@ -25,7 +25,8 @@ _swept: set[Path] = set()
 
 def temporary_prefix(name: str) -> str:
     """How the hidden names begin that this process writes to before `name` is ready: they tell whose they are."""
-    return f".{name[:40]}-{_HERE}-{os.getpid()}-"
+    plain = name[:40].encode("ascii", "replace").decode().replace("?", "_")  # for writers that know no other alphabet, or no bytes beyond UTF-8
+    return f".{plain}-{_HERE}-{os.getpid()}-"
 
 
 def sweep(folder: Path) -> None:

@@ -54,8 +54,9 @@ def _parser() -> ConfigParser:
 @cache
 def _say_unknown() -> None:
     """A word on each FUSIONREPRO_* variable that nothing reads; once."""
-    for name in sorted(n for n in os.environ if n.startswith("FUSIONREPRO_") and n not in _VARIABLES):
-        notice(f"the environment sets {name}, which nothing reads: {unknown('variable', name, _VARIABLES)}")
+    known = {*_VARIABLES, *(f"FUSIONREPRO_{k.upper()}" for k in _parser().defaults() if k not in _ENV)}
+    for name in sorted(n for n in os.environ if n.startswith("FUSIONREPRO_") and n not in known):
+        notice(f"the environment sets {name}, which nothing reads: {unknown('variable', name, known)}")
 
 
 def settle_paths() -> None:

@@ -1,8 +1,12 @@
 """Reading and writing images: every depth as it is, and one clear sentence where that cannot be."""
 
 import os
+import shutil
 import struct
+import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,7 +220,9 @@ def _decode_png16(path: Path, colour_type: int) -> _Stored:
     modes = {0: "mono", 2: "rgb", 6: "rgba"}
     if colour_type not in modes:
         raise InputError(f"{path} is 16-bit grey with transparency, which cannot be read; save it without transparency or as RGBA.")
-    return _Stored(kornia_rs.io.read_image_png_u16(str(path), modes[colour_type]), orientation, icc=icc, dpi=dpi)
+    with _plainly_named(path) as name:
+        samples = kornia_rs.io.read_image_png_u16(name, modes[colour_type])
+    return _Stored(samples, orientation, icc=icc, dpi=dpi)
 
 
 def _decode_tiff(path: Path) -> _Stored:
@@ -271,7 +277,19 @@ def _tiff_samples(path: Path, page: tifffile.TiffPage) -> np.ndarray:
             raise
         if page.dtype != np.uint16 or page.samplesperpixel not in (1, 3):
             raise InputError(f"{path} is compressed with {page.compression.name}; save it uncompressed or with deflate.") from None
-        return kornia_rs.io.read_image_tiff_u16(str(path), "mono" if page.samplesperpixel == 1 else "rgb")
+        with _plainly_named(path) as name:
+            return kornia_rs.io.read_image_tiff_u16(name, "mono" if page.samplesperpixel == 1 else "rgb")
+
+
+@contextmanager
+def _plainly_named(path: Path) -> Iterator[str]:
+    """The name of a file for a reader that knows UTF-8 only: a copy's where the name has other bytes."""
+    try:
+        str(path).encode()
+        yield str(path)
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            yield shutil.copyfile(path, f"{folder}/copy{path.suffix}")
 
 
 @typed

@@ -252,11 +252,23 @@ def _from_ours(row: Method, path: Path, tensors: Mapping[str, Tensor], meta: Map
     """A method with weights that `publish` wrote."""
     own = meta["model"] == row.name
     mend = "the options differ from those of the weights." if own else f"it belongs to '{meta['model']}': load that, or give another file."
-    module = row.build(**(meta.get("options", {}) if own else {}) | options)
+    module = row.build(**(_options(meta, path) if own else {}) | options)
     load_module(module, _full(tensors), f"{path} for '{row.name}'", mend)
     if not own:
         raise CheckpointError(f"{path} holds no '{row.name}': {mend}")
     return module
+
+
+_LARGEST = 10_000  # of a number among the options of a network: no width or count of ours comes near
+
+
+def _options(meta: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The options that a weight file names; CheckpointError for what cannot be any."""
+    options = meta.get("options", {})
+    plain = isinstance(options, dict) and all(isinstance(v, str | int | float | bool | None) or (isinstance(v, list) and len(v) <= 64) for v in options.values())
+    if not plain or any(isinstance(v, int | float) and not abs(v) <= _LARGEST for v in options.values()):
+        raise CheckpointError(f"{path} names options that no network has; get the file again.")
+    return options
 
 
 def _from_authors(row: Method, path: Path, content: Any, options: dict[str, Any]) -> nn.Module:
