@@ -56,10 +56,12 @@ def tiled(
     fused = torch.zeros_like(ir)
     grid = [(r, c) for r in spans(height, tile, tile - overlap) for c in spans(width, tile, tile - overlap)]
     for done, ((top, bottom), (left, right)) in enumerate(grid, 1):
-        part = model(*(x[..., top:bottom, left:right].to(device) for x in (ir, vi))).to(fused)
-        if part.shape[-2:] != (bottom - top, right - left):
-            raise InputError(f"the model gives {tuple(part.shape)} for a tile of {bottom - top}x{right - left} pixels; "
+        part = model(*(x[..., top:bottom, left:right].to(device) for x in (ir, vi)))
+        if not isinstance(part, Tensor) or part.shape != (*fused.shape[:2], bottom - top, right - left):
+            given = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            raise InputError(f"the model gives {given} for a tile of {bottom - top}x{right - left} pixels; "
                              "a fusion model returns the size of its sources.")
+        part = part.to(fused)
         rows = window(top, bottom, height, overlap, margin).to(fused)
         columns = window(left, right, width, overlap, margin).to(fused)
         fused[..., top:bottom, left:right] += part * rows[:, None] * columns
