@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from fusionrepro.errors import FusionReproError, InputError
+from fusionrepro.errors import FusionReproError, InputError, typed
 
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:4]  # this machine, in the names of temporary files
 _TORN = re.compile(rf"\..*-{_HERE}-(\d+)-[a-z0-9_]{{8}}(\..*)?")
@@ -123,6 +123,7 @@ def os_error(e: Exception) -> OSError:
     return OSError(int(number[1]) if number else errno.EIO, str(e))
 
 
+@typed
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` as UTF-8, atomically; returns the path."""
     with atomic(path) as t:
@@ -130,6 +131,7 @@ def write_text(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
+@typed
 def sha256(path: str | Path) -> str:
     """The hex SHA-256 of a file's bytes."""
     check_regular(path)

@@ -4,7 +4,7 @@ import inspect
 from dataclasses import dataclass
 from importlib import import_module
 
-from fusionrepro.errors import unknown
+from fusionrepro.errors import typed, unknown
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ _METHODS = (
 METHODS = {m.name: m for m in _METHODS}
 
 
+@typed
 def method(name: str) -> Method:
     """The method of that name; InputError with the nearest name otherwise."""
     if name not in METHODS:

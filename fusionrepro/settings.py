@@ -66,6 +66,7 @@ def settle_paths() -> None:
             os.environ[name] = str(Path(value).absolute())
 
 
+@typed
 def get(key: str) -> str:
     """One setting as text: the environment first, then settings.ini, then the default."""
     _say_unknown()
@@ -74,6 +75,7 @@ def get(key: str) -> str:
     return _parser().defaults().get(key, "")
 
 
+@typed
 def path(key: str) -> Path:
     """A setting as an absolute path; a relative one counts from where the user stands, or in settings.ini from the project's folder."""
     return _base(key) / Path(get(key)).expanduser()

@@ -210,6 +210,8 @@ def fetch_file(
     What lies at `path` stays until its successor is verified. Of two processes that fetch one file the second waits for the first.
     """
     path = Path(path)
+    if not path.name:
+        raise InputError(f"'{path}' names no file to fetch {url} to.")
     part = path.with_name(f".{path.name}.part")
     known = bool(sha256 or pixels)
     try:

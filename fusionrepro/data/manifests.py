@@ -218,6 +218,7 @@ def _file(row: dict, sources: dict) -> File:
 # ---- finding data sets ------------------------------------------------------------------------------------------------
 
 
+@typed
 def places(manifest: Manifest, data_root: str | Path | None = None) -> list[Path]:
     """The folders where a data set may lie, in the order in which they are tried."""
     root = settings.data_root(data_root)

@@ -72,6 +72,7 @@ def _planes(image: Image) -> tuple[Tensor, Tensor | None]:
     return y, torch.cat([cb, cr])
 
 # %% ../../nbs/data/00_pairs.ipynb #844b2611
+@typed
 def to_pixels(
     boxes: np.ndarray | Tensor,  # (K,5), class, cx, cy, w, h as fractions of the picture
     size: tuple[int, int],       # H, W
@@ -146,6 +147,7 @@ def read_mask(
     return (mask > 0).long() if binary else mask
 
 # %% ../../nbs/data/00_pairs.ipynb #6a133fba
+@typed
 def read_pair(
     files: PairFiles,  # where the parts lie
 ) -> Pair:
@@ -288,6 +290,7 @@ def pair_files(
             raise DataError(f"{shown} differ in size; a pair must be aligned pixel by pixel.")
     return [PairFiles(prefix + stem, ir, vi) for stem, (ir, vi) in pairs.items()]
 
+@typed
 def pair_folders(
     ir_dir: str | Path,   # folder of the first sources
     vi_dir: str | Path,   # folder of the second sources
@@ -312,11 +315,14 @@ class Batch:
         cbcr = None if self.cbcr is None else self.cbcr.to(device)
         return Batch(self.ir.to(device), self.vi.to(device), cbcr, self.ids)
 
+@typed
 def collate(
     pairs: Sequence[Pair],  # at least one, all of one size
 ) -> Batch:
     "Stack pairs; usable as `collate_fn` of a DataLoader"
     if not pairs: raise InputError("a batch needs at least one pair.")
+    if strange := next((p for p in pairs if not isinstance(p, Pair)), None):
+        raise InputError(f"a batch is made of pairs, not of {type(strange).__name__}.")
     if len(sizes := {p.size: p.id for p in pairs}) > 1:
         shown = ", ".join(f"{name} is {w}x{h}" for (h, w), name in sizes.items())
         raise InputError(f"the pairs of a batch differ in size ({shown}); crop them or use batches of 1.")

@@ -30,17 +30,20 @@ def _over_planes(image: Image, change) -> Image:
     return replace(image, pixels=one(image.pixels), alpha=one(image.alpha), extra=None)
 
 
+@typed
 def resized(image: Image, size: tuple[int, int]) -> Image:
     """The image at another height and width: bilinear, smoothed first where it shrinks."""
     return _over_planes(image, lambda x: F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True))
 
 
+@typed
 def cropped(image: Image, size: tuple[int, int]) -> Image:
     """The middle of an image, of that height and width."""
     top, left = ((have - want) // 2 for have, want in zip(image.size, size, strict=True))
     return _over_planes(image, lambda x: x[..., top : top + size[0], left : left + size[1]])
 
 
+@typed
 def warped(image: Image, homography: np.ndarray, size: tuple[int, int]) -> Image:
     """The image on another picture's grid of that height and width; transparent where it has nothing.
 
@@ -61,6 +64,7 @@ def warped(image: Image, homography: np.ndarray, size: tuple[int, int]) -> Image
     return replace(moved, alpha=None if inside.all() and moved.alpha is None else alpha)
 
 
+@typed
 def aligned_pair(ir: Image, vi: Image, how: str | None, homography: np.ndarray | None) -> tuple[Image, Image, dict]:
     """Both sources on one grid, and what was done, for the record.
 

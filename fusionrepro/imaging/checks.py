@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from fusionrepro.errors import typed
 from fusionrepro.imaging.color import luminance
 from fusionrepro.imaging.io import Image
 
@@ -17,17 +18,20 @@ _FAR = 3  # pixels: aligned data sets are off by so much in places
 _DISTINCT = 1.8  # how much higher the peak of a correlation must be than the next one to be believed
 
 
+@typed
 def brightness(image: Image) -> np.ndarray:
     """(H,W), float32: the luminance."""
     pixels = torch.from_numpy(image.pixels)
     return (pixels if pixels.ndim == 2 else luminance(pixels.movedim(-1, 0))[0]).numpy()
 
 
+@typed
 def is_coloured(pixels: np.ndarray) -> bool:
     """Whether a picture (H,W) or (H,W,3) has any colour, beyond what JPEG does to grey."""
     return pixels.ndim == 3 and bool((pixels.max(-1) - pixels.min(-1)).max() > GREY_TOLERANCE)
 
 
+@typed
 def range_note(image: Image, name: str, stretched: bool = False) -> str:
     """A word on a source that uses a small part of its range; `name` is ir or vi, `stretched`: its range was set already."""
     x = brightness(image)
@@ -51,6 +55,7 @@ def range_note(image: Image, name: str, stretched: bool = False) -> str:
     return f"{what} ({100 * (high - low):.1f} %), so a model sees it as good as flat: stretch it first."
 
 
+@typed
 def palette_like(image: Image) -> bool:
     """Whether the colours of a picture are those of a thermal camera's palette rather than of a tracer on black (PET, SPECT, GFP).
 
@@ -70,6 +75,7 @@ def palette_like(image: Image) -> bool:
     return bool(near < 0.3 * pixels.var(0).sum() or (len(pixels) >= 4096 and cells < 150))
 
 
+@typed
 def polarity_note(image: Image) -> str:
     """A word on an infrared picture that looks black-hot: bright, with few dark spots where white-hot has bright ones."""
     x = brightness(image).astype(np.float64)
@@ -82,6 +88,7 @@ def polarity_note(image: Image) -> str:
     return f"{image.path or 'ir'} is bright with a few dark spots, as infrared is where hot is shown black: if so, add --invert-ir."
 
 
+@typed
 def shift(ir: Image, vi: Image) -> dict | None:
     """How far the first source lies from the second, by phase correlation of their gradients.
 
@@ -104,6 +111,7 @@ def shift(ir: Image, vi: Image) -> dict | None:
     return {"right": off[1] * step, "down": off[0] * step, "distinct": round(float(surface[peak] / max(rest, 1e-9)), 2)}
 
 
+@typed
 def shift_note(found: dict | None, name: str) -> str:
     """A word on a pair that is not aligned; empty where no shift is sure."""
     if not found or found["distinct"] < _DISTINCT or max(abs(found["right"]), abs(found["down"])) < _FAR:

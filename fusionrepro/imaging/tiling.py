@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, typed
 
 # %% ../../nbs/imaging/04_tiling.ipynb #beefb11e
 def spans(
@@ -40,6 +40,7 @@ def window(
     return w
 
 # %% ../../nbs/imaging/04_tiling.ipynb #d19f55ab
+@typed
 def tiled(
     model: Callable[[Tensor, Tensor], Tensor],  # a fusion model
     ir: Tensor,                # (N,1,H,W), 0..1

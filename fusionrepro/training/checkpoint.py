@@ -111,6 +111,7 @@ def _unflatten(tree: dict, tensors: Mapping[str, Tensor]) -> Any:
     return content
 
 
+@typed
 def load_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str, mend: str) -> None:
     """Fill `module` with `tensors`; CheckpointError naming the keys and shapes that do not fit.
 

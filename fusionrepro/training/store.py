@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fusionrepro import settings
 from fusionrepro.data.published import WeightSet, locate, obtain, published
-from fusionrepro.errors import CheckpointError, DataError, FusionReproError, InputError, unknown
+from fusionrepro.errors import CheckpointError, DataError, FusionReproError, InputError, typed, unknown
 from fusionrepro.files import sha256 as file_sha256
 from fusionrepro.files import write_text
 from fusionrepro.registry import Method, method
@@ -21,6 +21,7 @@ from fusionrepro.training import tf1
 from fusionrepro.training.checkpoint import load_module, load_tensors, save_tensors
 
 
+@typed
 def load(
     name: str,
     weights: str | Path | None = "default",
@@ -72,6 +73,7 @@ def store_folder() -> Path:
     return settings.path("runs_path") / "models"
 
 
+@typed
 def default_weights(name: str) -> Path:
     """The default weight file of a method, looked for on this machine only.
 
@@ -106,6 +108,7 @@ def _located(file) -> Path | None:
         raise CheckpointError(str(e)) from e
 
 
+@typed
 def card(name: str) -> dict[str, Any]:
     """The model card of a method's default weights: data, recipe, metrics, sha256, options."""
     return _read_card(default_weights(name).with_suffix(".json"))
@@ -177,6 +180,7 @@ def _shrink(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return small
 
 
+@typed
 def weights_sha256(what: nn.Module | str | Path) -> str:
     """The SHA-256 of a weight file, or of a module's tensors (names, types, shapes and bytes)."""
     if not isinstance(what, nn.Module):

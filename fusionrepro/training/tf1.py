@@ -37,7 +37,7 @@ def read_checkpoint(
         when a file is absent, damaged or of another kind.
     """
     index = Path(index)
-    data = Path(data) if data else index.with_name(index.name.removesuffix(SUFFIX) + _DATA)
+    data = Path(data) if data else index.parent / (index.name.removesuffix(SUFFIX) + _DATA)
     for path in (index, data):
         if not path.is_file():
             raise CheckpointError(f"there is no {path}; a TensorFlow checkpoint is a pair, {SUFFIX} and {_DATA}.")
@@ -48,6 +48,7 @@ def read_checkpoint(
         raise CheckpointError(f"{index} and {data.name} cannot be read as a TensorFlow checkpoint ({str(e) or type(e).__name__}): get both again.") from e
 
 
+@typed
 def oihw(kernel: Tensor) -> Tensor:
     """A convolution kernel from TensorFlow's order (height, width, in, out) to PyTorch's."""
     return kernel.permute(3, 2, 0, 1).contiguous()
