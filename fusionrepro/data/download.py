@@ -531,5 +531,5 @@ def _found(manifest: Manifest, folder: Path) -> str:
     """Which pairs of the data set can be read from `folder`, in words."""
     pairs = {split: len(find_pairs(manifest, split, folder)) for split in manifest.splits}
     if any(pairs.values()):
-        return ", ".join(f"{n} pairs of the split {split}" for split, n in pairs.items() if n) + " can be read."
+        return ", ".join(f"{n} pair{'s' * (n > 1)} of the split {split}" for split, n in pairs.items() if n) + " can be read."
     return f"no pair of {manifest.name} is recognised there; its folders should lie as described below." if manifest.by_hand else "no pair is recognised there."
