@@ -3,15 +3,21 @@
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fusionrepro import __version__
+<<<<<<< HEAD
 from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.gallery.cli import app as gallery_app
 from fusionrepro.terminal import show
+=======
+from fusionrepro.errors import FusionReproError, InputError, Notice
+from fusionrepro.settings import settle_paths
+>>>>>>> a9bd25232121b54a710693c71fbeb90e67dab723
 
 app = typer.Typer(help="Fuse pairs of images (infrared and visible, medical), and reproduce five papers about it.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 data_app = typer.Typer(help="List, download and verify data sets.", no_args_is_help=True)
@@ -35,19 +41,27 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Show the versi
 @app.command()
 def fuse(
     ir: Annotated[Path, typer.Argument(help="Infrared image, or a folder of them.")],
-    vi: Annotated[Path, typer.Argument(help="Visible image, or a folder; partners have the same name.")],
+    vi: Annotated[Path, typer.Argument(help="Visible image, or a folder; partners have the same name, or see --pairs.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Image or folder to write.")],
     model: Annotated[str, typer.Option(help="A method of `fusionrepro models`.")] = "a2rnet",
     weights: Annotated[str, typer.Option(help="A weight file; `default`: those that come with the method; `none`: an untrained network.")] = "default",
     post: Annotated[str | None, typer.Option(help="What becomes of values outside 0..1: clip, or minmax or minmax_rgb to stretch every picture; default: as the method says.")] = None,
     device: Device = "auto",
     tile: Annotated[int | None, typer.Option(help="Fuse in tiles of so many pixels a side, for pictures larger than memory; 128 or more.")] = None,
+    pairs: Annotated[str | None, typer.Option(metavar="PATTERN|CSV", help="Which belong together: two names such as '{id}_ir.* {id}_vi.*' or 'IR{id} VIS{id}', or a CSV with the columns ir and vi.")] = None,
+    align: Annotated[str | None, typer.Option(help="Sources that differ in size: resize-ir (to the visible's), resize-vi (to the infrared's) or crop (to what both have).")] = None,
+    homography: Annotated[Path | None, typer.Option(metavar="FILE", help="Nine numbers that map infrared to visible pixels: text, CSV, JSON or .npy.")] = None,
+    ir_range: Annotated[str | None, typer.Option(metavar="RANGE", help="Infrared levels that become black and white: auto, LOW:HIGH in the file's units, or P%:P%; of a folder over all its pictures.")] = None,
+    invert_ir: Annotated[bool, typer.Option("--invert-ir", help="The infrared shows hot as black.")] = False,
+    colour: Annotated[str, typer.Option("--colour", "--color", help="Whose colour the result takes: vi, ir, merge (both, weighted) or none; auto: the visible's, or both where both are photographs.")] = "auto",
+    rgb: Annotated[bool, typer.Option("--rgb", help="Fuse red, green and blue each, instead of the luminance.")] = False,
 ) -> None:
     """Fuse two images, or two folders pair by pair."""
     from fusionrepro.fusing import fuse_files
 
     given = None if weights.lower() == "none" else weights
-    for path in fuse_files(ir, vi, out, model, post=post, weights=given, device=device, tile=tile):
+    for path in fuse_files(ir, vi, out, model, post=post, weights=given, device=device, tile=tile, pairs=pairs, align=align, homography=homography,
+                           ir_range=ir_range, invert_ir=invert_ir, colour=colour, rgb=rgb):  # fmt: skip
         typer.echo(path)
 
 
@@ -266,6 +280,8 @@ def data_get(
 
     got = get(name, folder=folder, archive=archive)
     typer.echo(f"{name}: {len(got.new)} files fetched, {got.kept} were there, in {got.folder}.")
+    if got.found:
+        typer.echo(f"{name}: {got.found}")
     if got.by_hand:
         typer.echo(f"More of it by hand:\n{got.by_hand.rstrip()}")
 
@@ -394,7 +410,10 @@ def _use_data_root(given: str) -> None:
 
 def main() -> None:
     """Entry point: errors in one sentence, 1 for what failed, 2 for a wrong command line, 130 for Ctrl-C."""
+    _say_notices()
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     try:
+        settle_paths()
         code = app(standalone_mode=False)
         if code == 130:  # typer has caught Ctrl-C itself
             code = _say("interrupted.", code)
@@ -415,6 +434,20 @@ def main() -> None:
             sys.exit(e.exit_code)
         code = _say(f"{e.format_message().rstrip('.?')}; see `{_path(e)} --help`.", e.exit_code)
     sys.exit(code or 0)
+
+
+def _say_notices() -> None:
+    """Print every `Notice` as one line, and any other warning as usual."""
+    usual = warnings.showwarning
+
+    def show(message, category, *where, **more):
+        if issubclass(category, Notice):
+            typer.echo(f"note: {' '.join(str(message).split())}", err=True)
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.simplefilter("always", Notice)
+    warnings.showwarning = show
 
 
 def _path(e: Any) -> str:

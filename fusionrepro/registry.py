@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
-from fusionrepro.errors import unknown
+from fusionrepro.errors import typed, unknown
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,7 @@ _METHODS = (
 METHODS = {m.name: m for m in _METHODS}
 
 
+@typed
 def method(name: str) -> Method:
     """The method of that name; InputError with the nearest name otherwise."""
     if name not in METHODS:

@@ -12,6 +12,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -159,23 +160,29 @@ def block(entries: list[tuple[bytes, bytes]]) -> bytes:
     return out + (0).to_bytes(4, "little") + (1).to_bytes(4, "little")
 
 
+def trailer(content: bytes) -> bytes:
+    """What follows a block: that it is not compressed, and its checksum."""
+    return b"\0" + tf1._masked_crc(content + b"\0").to_bytes(4, "little")
+
+
 def checkpoint(folder, tensors: dict[str, torch.Tensor]):
     """A TensorFlow-1 checkpoint, written by the book."""
     data, entries = b"", [(b"", b"\x08\x01")]
     for name, x in sorted(tensors.items()):
         raw = x.numpy().tobytes()
         shape = b"".join(b"\x12" + varint(len(d)) + d for d in (b"\x08" + varint(n) for n in x.shape))
-        record = b"\x08\x01" + b"\x12" + varint(len(shape)) + shape + (b"\x20" + varint(len(data)) if data else b"") + b"\x28" + varint(len(raw)) + b"\x35abcd"
+        record = b"\x08\x01" + b"\x12" + varint(len(shape)) + shape + (b"\x20" + varint(len(data)) if data else b"") + b"\x28" + varint(len(raw))
+        record += b"\x35" + tf1._masked_crc(raw).to_bytes(4, "little")
         entries.append((name.encode(), record))
         data += raw
     table, handles = b"", []
     for part in (entries[:3], entries[3:]):  # two data blocks
         content = block(part)
         handles.append((part[-1][0], varint(len(table)) + varint(len(content))))
-        table += content + b"\0abcd"
+        table += content + trailer(content)
     index = block(handles)
     footer = varint(0) + varint(0) + varint(len(table)) + varint(len(index))
-    table += index + b"\0abcd" + footer.ljust(40, b"\0") + tf1._MAGIC.to_bytes(8, "little")
+    table += index + trailer(index) + footer.ljust(40, b"\0") + tf1._MAGIC.to_bytes(8, "little")
     (folder / "m.ckpt.index").write_bytes(table)
     (folder / "m.ckpt.data-00000-of-00001").write_bytes(data)
     return folder / "m.ckpt.index"
@@ -211,6 +218,20 @@ def test_damaged_tensorflow_checkpoints_are_one_sentence(tmp_path, harm):
     with pytest.raises(CheckpointError) as e:
         tf1.read_checkpoint(path)
     assert "\n" not in str(e.value) and "m.ckpt" in str(e.value)
+
+
+def test_checksums_of_a_tensorflow_checkpoint(tmp_path):
+    """Every flipped bit is noticed, of the index and of the tensors; the check value is the one of RFC 3720."""
+    assert int(tf1._crc(np.frombuffer(bytes(32), np.uint8), tf1._crc_table())) == 0x8A9136AA
+    path = checkpoint(tmp_path, {f"a{i}/kernel": torch.randn(3, 3, 2, 4) for i in range(4)})
+    data = tmp_path / "m.ckpt.data-00000-of-00001"
+    for file, end in ((path, 48), (data, 0)):  # the footer has no checksum
+        whole = file.read_bytes()
+        for at in range(0, len(whole) - end, 7):
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+            with pytest.raises(CheckpointError, match="cannot be read as a TensorFlow checkpoint"):
+                tf1.read_checkpoint(path)
+        file.write_bytes(whole)
 
 
 # ---- the authors' files ------------------------------------------------------------------------------------------------

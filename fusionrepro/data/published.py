@@ -231,7 +231,7 @@ def _announce(files: list[PublishedFile], what: str) -> None:
 def _fetch(file: PublishedFile, count, wait: float) -> Path:
     path = _downloads() / file.path
     if not file.member:
-        return fetch_file(mirrored(file.url), path, file.sha256, count=count, wait=wait)
+        return fetch_file(mirrored(file.url), path, file.sha256, count=count, wait=wait, limit=file.bytes)
     archive = _downloads() / "archives" / file.repository / PurePosixPath(file.url).name
     if not archive.is_file():
         fetch_file(mirrored(file.url), archive, count=count, wait=wait)
