@@ -10,14 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from fusionrepro import __version__
-<<<<<<< HEAD
-from fusionrepro.errors import FusionReproError, InputError
-from fusionrepro.gallery.cli import app as gallery_app
-from fusionrepro.terminal import show
-=======
 from fusionrepro.errors import FusionReproError, InputError, Notice
+from fusionrepro.gallery.cli import app as gallery_app
 from fusionrepro.settings import settle_paths
->>>>>>> a9bd25232121b54a710693c71fbeb90e67dab723
+from fusionrepro.terminal import show
 
 app = typer.Typer(help="Fuse pairs of images (infrared and visible, medical), and reproduce five papers about it.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 data_app = typer.Typer(help="List, download and verify data sets.", no_args_is_help=True)
