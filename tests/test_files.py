@@ -76,6 +76,20 @@ def test_a_lock_that_is_not_let_go_is_said(tmp_path):
         pass
 
 
+@forks
+def test_waiting_is_said(tmp_path, monkeypatch):
+    def other():
+        with pytest.warns(Notice, match="another process is writing .*n: waiting"), locked(tmp_path / "n"):
+            pass
+
+    monkeypatch.setattr(files, "_SILENT", 0.05)
+    with locked(tmp_path / "n"):
+        (process := FORK.Process(target=other)).start()
+        time.sleep(0.5)
+    process.join(30)
+    assert process.exitcode == 0
+
+
 def test_unknown_variables_are_named_with_the_nearest(monkeypatch):
     settings._say_unknown.cache_clear()
     monkeypatch.setenv("FUSIONREPRO_RUNS_PTH", "x")
