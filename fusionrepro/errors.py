@@ -82,7 +82,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:  # which words are right the function says, with the nearest one
         return any(isinstance(value, type(word)) for word in get_args(hint))
     hint = get_origin(hint) or hint
-    if not isinstance(hint, type):  # Any
+    if hint is Any or not isinstance(hint, type):
         return True
     if hint in (int, float):
         return isinstance(value, numbers.Integral if hint is int else numbers.Real) and not isinstance(value, bool)

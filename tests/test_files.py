@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_relative_folders_count_from_where_the_user_stands(tmp_path, monkeypatch
 
 
 @typed
-def example(a: int, b: float | None = None, *, c: str | Path = "x", d: list[int] | tuple[int, ...] = (), **rest: int) -> int:
+def example(a: int, b: float | None = None, z: Any = 0, *, c: str | Path = "x", d: list[int] | tuple[int, ...] = (), **rest: int) -> int:
     return a
 
 
@@ -129,5 +130,5 @@ def test_annotations_are_kept(arguments, words):
 def test_what_annotations_allow():
     import numpy as np
 
-    assert example(np.int64(3), 2, c=Path("y"), d=[1], e="anything") == 3 and example(1, np.float32(2)) == 1
+    assert example(np.int64(3), 2, object(), c=Path("y"), d=[1], e="anything") == 3 and example(1, np.float32(2)) == 1
     assert example.__name__ == "example" and example.__wrapped__
