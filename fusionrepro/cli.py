@@ -182,6 +182,7 @@ def train(
     device: Device = "auto",
     data_root: Root = "",
     publish: Annotated[bool, typer.Option("--publish", help="Make the result the default weights of this method.")] = False,
+    minutes: Annotated[float, typer.Option(min=0, help="Measure some steps and set the epochs so that training takes so long here; the same call goes on with the same training. 0: as the recipe says.")] = 0,
 ) -> None:
     """Train a paper's network.
 
@@ -190,7 +191,7 @@ def train(
     from fusionrepro.reproduction.training import train as run_training
 
     _use_data_root(data_root)
-    typer.echo(run_training(recipe, device=device, publish=publish, **_pairs(changes)))
+    typer.echo(run_training(recipe, device=device, publish=publish, minutes=minutes, **_pairs(changes)))
 
 
 @app.command()
@@ -306,6 +307,34 @@ def bench_models(
         from fusionrepro.files import write_text
 
         write_text(out, pd.DataFrame(rows).to_csv(index=False))
+
+
+@bench_app.command("training")
+def bench_training(
+    papers: Annotated[list[str] | None, typer.Argument(metavar="PAPER", help="Default: all five.")] = None,
+    crop: Annotated[int, typer.Option(min=32, help="Side of the crops in pixels.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="Pairs a step.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps measured of each stage; the mean counts.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
+) -> None:
+    """Measure training steps of the papers on the CPU.
+
+    Published width; 32-bit and bfloat16 arithmetic, with maps laid out channels first and last.
+    """
+    from rich.console import Console
+
+    from fusionrepro.bench import models as bench
+
+    with Console(stderr=True).status("building the networks") as line:
+        rows = bench.bench_steps(papers or (), crop, batch, repeats, line.update)
+    _show(rows)
+    if out:
+        import pandas as pd
+
+        from fusionrepro.files import write_text
+
+        write_text(out, pd.DataFrame(rows).to_csv(index=False))
+        typer.echo(f"{bench.machine()}: {out}")
 
 
 @bench_app.command("metrics")

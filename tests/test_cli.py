@@ -15,7 +15,7 @@ from PIL import Image
 from fusionrepro import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ["fuse", "score", "models", "train", "run", "report", "ledger", "data", "data list", "data get", "data verify", "bench", "bench models", "bench metrics", "bench scenes", "verify"]
+VERBS = ["fuse", "score", "models", "train", "run", "report", "ledger", "data", "data list", "data get", "data verify", "bench", "bench models", "bench training", "bench metrics", "bench scenes", "verify"]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'RECIPE', 'recipe', 'ABLATIONS', 'ablation', 'TASKS', 'STAND_INS', 'DeRUNRecipe', 'learning_rate', 'build',
-           'train']
+           'terms_of', 'train']
 
 # %% ../../nbs/derun/06_training.ipynb #c705c339
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..data.pairs import Pair
-from .losses import fusion_terms
+from .losses import fusion_terms, own_terms
 from .model import DeRUN
 from ..training.crops import PairCrops, training_pairs
 from ..training.loop import Stage, Step, Trained, fit, seeded
@@ -32,7 +32,9 @@ class DeRUNRecipe(Recipe):
     repeat: int = knob(1, least=1)           # crops of each pair an epoch
     lr: float = 1e-4                         # Adam
     clip: float = knob(1.0, least=0)         # norm of the gradient; 0: as it is
-    loss: Literal["lgde", "gradient", "joint", "none"] = "lgde"  # texture term: Table 3d
+    objective: Literal["paper", "ours"] = "paper"  # Eq. 14, or `losses.own_terms`, which the paper does not have
+    edges: float = knob(5.0, least=0)        # ours: weight of the slopes
+    loss: Literal["lgde", "gradient", "joint", "none"] = "lgde"  # Eq. 14: texture term, Table 3d
     gamma: float = knob(10.0, least=0)       # its weight, Eq. 14; the shorter profiles take 1, see `05_losses`
     pixel_v: float = knob(0.0, least=0)      # weight of MSE(X, V), which the paper does not have
     bins: int = knob(8, least=2)             # I, directions
@@ -100,6 +102,17 @@ def build(
     "The untrained network of a recipe, its weights drawn from the recipe's seed"
     with seeded(recipe.seed, "derun"): return DeRUN(**recipe.pick(signature(DeRUN).parameters))
 
+def terms_of(
+    recipe: DeRUNRecipe,
+    x: Tensor,           # (N,1,H,W), fused
+    u: Tensor,           # (N,1,H,W)
+    v: Tensor,           # (N,1,H,W)
+) -> dict[str, Tensor]:  # scalars: pixel, texture, total
+    "The loss of a recipe and its parts"
+    if recipe.objective == "ours": return own_terms(x, u, v, recipe.edges)
+    lgde = dict(bins=recipe.bins, sharpness=recipe.sharpness) if recipe.loss == "lgde" else {}
+    return fusion_terms(x, u, v, recipe.loss, recipe.gamma, recipe.pixel_v, **lgde)
+
 def train(
     recipe: DeRUNRecipe,
     folder: str | Path,      # of this run, usually recipe.folder(root)
@@ -112,10 +125,9 @@ def train(
     pairs = training_pairs(recipe) if pairs is None else pairs
     model = build(recipe)
     optimizer = torch.optim.Adam(model.parameters(), recipe.lr)
-    lgde = dict(bins=recipe.bins, sharpness=recipe.sharpness) if recipe.loss == "lgde" else {}
     def step(ctx: Step) -> dict[str, Tensor]:
         u, v = ctx.batch["ir"], ctx.batch["vi"]
-        terms = fusion_terms(model(u, v), u, v, recipe.loss, recipe.gamma, recipe.pixel_v, **lgde)
+        terms = terms_of(recipe, model(u, v), u, v)
         ctx.backward(terms["total"])
         ctx.optimise("adam", clip=recipe.clip or None)
         return {k: t.detach() for k, t in terms.items()}
