@@ -36,14 +36,6 @@ def test_unknown_precision_names_the_known_ones():
         bench.bench_models(["average"], ["128x128"], precision="8")
 
 
-def test_training_steps_in_every_way():
-    rows = bench.bench_steps(["derun"], crop=32, batch=1, repeats=1)
-    assert [r["arithmetic"] for r in rows] == list(bench.STEP_WAYS) and {r["fit"] for r in rows} == {"derun"}
-    assert rows[0]["ratio"] == 1 and all(r["ratio"] == pytest.approx(r["seconds"] / rows[0]["seconds"]) for r in rows)
-    with pytest.raises(InputError, match="did you mean 'derun'"):
-        bench.bench_steps(["derum"])
-
-
 def test_scenes_beside_a_yardstick():
     from fusionrepro.bench.scenes import bench_scenes
 

@@ -114,3 +114,11 @@ def test_time_that_others_took_does_not_count():
     own, wall = stopwatch(True), stopwatch(False)
     time.sleep(0.3)  # as if another program had the processor
     assert own() < 0.1 < 0.3 <= wall()
+
+
+def test_training_steps_in_every_way():
+    rows = budget.bench_steps(["derun"], crop=32, batch=1, repeats=1)
+    assert [r["arithmetic"] for r in rows] == list(budget.STEP_WAYS) and {r["fit"] for r in rows} == {"derun"}
+    assert rows[0]["ratio"] == 1 and all(r["ratio"] == pytest.approx(r["seconds"] / rows[0]["seconds"]) for r in rows)
+    with pytest.raises(InputError, match="did you mean 'derun'"):
+        budget.bench_steps(["derum"])

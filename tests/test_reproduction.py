@@ -359,6 +359,22 @@ def test_a_kept_study_is_finished_and_says_how_it_was_made(tmp_path, monkeypatch
     assert facts["profile"] == "smoke" and facts["seed"] == 1 and facts["notes"] and facts["versions"]["torch"]
 
 
+def test_a_shipped_training_says_what_it_was_trained_on_and_by_which_loss(tmp_path, monkeypatch):
+    from fusionrepro.derun import training
+
+    monkeypatch.setattr(ship, "TESTS", ("scenes",))
+    recipe = training.recipe("smoke", objective="ours", data="scenes+phantoms_gfp", limit=1, crop=24, stages=2, epochs=2, repeat=4)
+    training.train(recipe, tmp_path / "run", "cpu", progress=False, stop_after=1)
+    with pytest.raises(InputError, match="holds no finished training"):
+        ship.ship_training(tmp_path / "run", 1, tmp_path / "weights")
+    training.train(recipe, tmp_path / "run", "cpu", progress=False)
+    path = ship.ship_training(tmp_path / "run", 1, tmp_path / "weights")
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["data"] == "trained on 2 pairs of scenes:train, phantoms_gfp:train, crops of 24 pixels" and card["training"].startswith("4 steps, batch 4")
+    assert card["loss"].startswith("ours, not the paper's") and card["recipe"]["objective"] == "ours" and card["recipe_hash"] == recipe.hash
+    assert [(m["data"], m["pairs"]) for m in card["metrics"]] == [("scenes", 1)] and card["test_data"]["scenes/test"]["pairs"] == 1
+
+
 # ---- runs --------------------------------------------------------------------------------------------------------------
 
 

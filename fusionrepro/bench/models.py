@@ -124,42 +124,6 @@ def step_seconds(models: dict[str, nn.Module], size: tuple[int, int], repeats: i
     return {name: statistics.median(v) for name, v in spent.items()}
 
 
-# What a recipe can ask of a training step: the arithmetic of the networks and the layout of their maps in memory.
-STEP_WAYS = {
-    "32": {},
-    "32, channels last": dict(channels_last=True),
-    "bf16": dict(precision="bf16-mixed"),
-    "bf16, channels last": dict(precision="bf16-mixed", channels_last=True),
-}
-_SMALL = dict(data="scenes", split="train", one_data="scenes", fit_to="crop", limit=8, one_limit=8, repeat=1)  # what is trained on does not matter
-
-
-def bench_steps(papers: Sequence[str] = (), crop: int = 64, batch: int = 2, repeats: int = 3, progress: Callable[[str], None] = lambda text: None) -> list[dict]:
-    """Seconds of a real training step of each paper's fits at published width, in every way of `STEP_WAYS`.
-
-    Losses, attacks, discriminators and optimisers count. `ratio` is the share of the seconds of 32-bit steps.
-
-    Raises
-    ------
-    InputError
-        for an unknown paper.
-    """
-    from fusionrepro.reproduction.budget import measure
-    from fusionrepro.reproduction.run import paper_recipe
-
-    rows = []
-    for paper in papers or [m.name for m in METHODS.values() if m.kind == "paper"]:
-        plain = paper_recipe(paper, "paper")
-        recipe = plain.override(crop=crop, batch=batch, **{k: v for k, v in _SMALL.items() if hasattr(plain, k)})
-        base = {}
-        for way, options in STEP_WAYS.items():
-            progress(f"training step of {paper}: {way}")
-            for p in measure(recipe.override(**options), "cpu", repeats):
-                seconds = base.setdefault((p.run, p.stage), p.seconds)
-                rows.append({"fit": p.run, "stage": p.stage, "arithmetic": way, "crop": crop, "batch": batch, "seconds": p.seconds, "ratio": p.seconds / seconds})
-    return rows
-
-
 def saved_bytes(run: Callable[[], Tensor], skip: Sequence[Tensor] = ()) -> int:
     """Bytes that the graph of `run()` keeps for its backward pass, each storage once, without those of `skip`."""
     ignored = {t.untyped_storage().data_ptr() for t in skip}

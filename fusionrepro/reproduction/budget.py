@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +11,8 @@ from fusionrepro import settings
 from fusionrepro.bench.models import machine
 from fusionrepro.errors import InputError
 from fusionrepro.files import write_text
-from fusionrepro.reproduction.training import read_recipe
+from fusionrepro.registry import METHODS
+from fusionrepro.reproduction.run import paper_recipe
 from fusionrepro.training.loop import Pace, pacing, stopwatch
 from fusionrepro.training.recipe import Recipe
 
@@ -25,8 +26,9 @@ def budget_file(recipe: Recipe, minutes: float, root: Path) -> Path:
 def fit_to_minutes(recipe: Recipe, minutes: float, root: Path, device: str = "auto") -> tuple[Recipe, Path]:
     """The recipe with the epochs that fill `minutes`, and the file that holds it and what was measured.
 
-    The minutes are those of a machine that does nothing else. A file from before is taken as it is, whatever the machine measures today: so a second call goes on with the same training. Every
-    schedule of the papers but A2RNet's is a function of the share of the epochs that are done, so it stretches with them.
+    The minutes are those of a machine that does nothing else. A file from before is taken as it is, whatever the machine measures today,
+    so a second call goes on with the same training. Schedules that count shares of the run stretch with it; A2RNet's released one falls by
+    a quarter every epoch, however many there are.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def fit_to_minutes(recipe: Recipe, minutes: float, root: Path, device: str = "au
         raise InputError(f"minutes must be more than 0, not {minutes:g}.")
     path = budget_file(recipe, minutes, root)
     if path.is_file():
-        return read_recipe(str(path)), path
+        return type(recipe).from_json(json.dumps(json.loads(path.read_text(encoding="utf-8"))["recipe"])), path
     since = stopwatch(settings.device(device).type == "cpu")
     paces = measure(recipe, device)
     left = 60 * minutes - since()
@@ -72,3 +74,36 @@ def epochs_for(recipe: Recipe, paces: Sequence[Pace], seconds: float) -> int:
             f"every epoch {own:.1f} s here; give more minutes, or fewer pairs (-p limit=N)."
         )
     return epochs
+
+
+# What a recipe can ask of a training step: the arithmetic of the networks and the layout of their maps in memory.
+STEP_WAYS = {
+    "32": {},
+    "32, channels last": dict(channels_last=True),
+    "bf16": dict(precision="bf16-mixed"),
+    "bf16, channels last": dict(precision="bf16-mixed", channels_last=True),
+}
+_SMALL = dict(data="scenes", split="train", one_data="scenes", fit_to="crop", limit=8, one_limit=8, repeat=1)  # what is trained on does not matter
+
+
+def bench_steps(papers: Sequence[str] = (), crop: int = 64, batch: int = 2, repeats: int = 3, progress: Callable[[str], None] = lambda text: None) -> list[dict]:
+    """Seconds of a real training step of each paper's fits at published width, in every way of `STEP_WAYS`.
+
+    Losses, attacks, discriminators and optimisers count. `ratio` is the share of the seconds of 32-bit steps.
+
+    Raises
+    ------
+    InputError
+        for an unknown paper.
+    """
+    rows = []
+    for paper in papers or [m.name for m in METHODS.values() if m.kind == "paper"]:
+        plain = paper_recipe(paper, "paper")
+        recipe = plain.override(crop=crop, batch=batch, **{k: v for k, v in _SMALL.items() if hasattr(plain, k)})
+        base = {}
+        for way, options in STEP_WAYS.items():
+            progress(f"training step of {paper}: {way}")
+            for p in measure(recipe.override(**options), "cpu", repeats):
+                seconds = base.setdefault((p.run, p.stage), p.seconds)
+                rows.append({"fit": p.run, "stage": p.stage, "arithmetic": way, "crop": crop, "batch": batch, "seconds": p.seconds, "ratio": p.seconds / seconds})
+    return rows
