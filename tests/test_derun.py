@@ -374,7 +374,8 @@ def test_own_loss_sees_contrast_and_sign_where_the_paper_s_texture_term_is_blind
 
 
 def test_recipe_says_whose_loss_it_is(tmp_path):
-    assert {training.recipe(name).objective for name in training.PROFILES} == {"paper"}
+    objectives = {name: training.recipe(name).objective for name in training.PROFILES}
+    assert objectives == {"smoke": "ours", "laptop": "ours", "gpu": "paper", "paper": "paper"}, "what is compared has Eq. 14"
     u, v = scene()
     x = 0.5 * (u + v)
     paper, ours = training.recipe("paper"), training.recipe("paper", objective="ours", edges=2.0)
@@ -466,3 +467,17 @@ def test_what_is_other_than_published_is_not_compared_and_says_why(changes, why)
     found = _compared(**changes)
     assert found["verdict"] == "not comparable" and why in found["why"]
     assert len(found["reasons"]) == 1, "one shortfall, one reason"
+
+
+def test_a_row_has_the_training_that_the_paper_gives_it(tmp_path):
+    from fusionrepro.reproduction.run import start_run
+
+    run = start_run("derun", "smoke", out_dir=str(tmp_path))
+    recipe = run.recipe.override(data="phantoms_mri_pet:train+phantoms_mri_spect", split="test", limit=2)
+    assert len(run.training(recipe)) == 4 and {"phantom_mri_pet/train", "phantom_mri_spect/test"} <= set(run._record["data"])
+    network = DeRUN(stages=1, width=2)
+    own = lambda **about: run.own("x", network, recipe, **about).provenance.shortfalls
+    assert any(s.startswith("data phantoms_mri_pet:train+phantoms_mri_spect instead of tno") for s in own())
+    assert "pairs 4 instead of 90" in own()
+    medical = own(experiment={"data": None}, published={"pairs": 144})
+    assert "pairs 4 instead of 144" in medical and not any(s.startswith("data ") for s in medical)
