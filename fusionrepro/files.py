@@ -16,11 +16,12 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from fusionrepro.errors import FusionReproError, InputError, typed
+from fusionrepro.errors import FusionReproError, InputError, notice, typed
 
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:4]  # this machine, in the names of temporary files
 _TORN = re.compile(rf"\..*-{_HERE}-(\d+)-[a-z0-9_]{{8}}(\..*)?")
 _swept: set[Path] = set()
+_SILENT = 2.0  # seconds to wait for another process without a word
 
 
 def temporary_prefix(name: str) -> str:
@@ -61,7 +62,13 @@ def locked(path: str | Path, patience: float = -1) -> Iterator[None]:
     folder.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.lock")
     try:
-        lock.acquire(timeout=patience)
+        try:
+            lock.acquire(timeout=min(patience, _SILENT) if patience >= 0 else _SILENT)
+        except Timeout:
+            if 0 <= patience <= _SILENT:
+                raise
+            notice(f"another process is writing {path}: waiting for it.")
+            lock.acquire(timeout=patience)
     except Timeout:
         raise FusionReproError(f"another process is writing {path}: wait for it, or stop it first.") from None
     try:

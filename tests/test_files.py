@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,20 @@ def test_a_lock_that_is_not_let_go_is_said(tmp_path):
         pass
 
 
+@forks
+def test_waiting_is_said(tmp_path, monkeypatch):
+    def other():
+        with pytest.warns(Notice, match="another process is writing .*n: waiting"), locked(tmp_path / "n"):
+            pass
+
+    monkeypatch.setattr(files, "_SILENT", 0.05)
+    with locked(tmp_path / "n"):
+        (process := FORK.Process(target=other)).start()
+        time.sleep(0.5)
+    process.join(30)
+    assert process.exitcode == 0
+
+
 def test_unknown_variables_are_named_with_the_nearest(monkeypatch):
     settings._say_unknown.cache_clear()
     monkeypatch.setenv("FUSIONREPRO_RUNS_PTH", "x")
@@ -99,7 +114,7 @@ def test_relative_folders_count_from_where_the_user_stands(tmp_path, monkeypatch
 
 
 @typed
-def example(a: int, b: float | None = None, *, c: str | Path = "x", d: list[int] | tuple[int, ...] = (), **rest: int) -> int:
+def example(a: int, b: float | None = None, z: Any = 0, *, c: str | Path = "x", d: list[int] | tuple[int, ...] = (), **rest: int) -> int:
     return a
 
 
@@ -115,5 +130,5 @@ def test_annotations_are_kept(arguments, words):
 def test_what_annotations_allow():
     import numpy as np
 
-    assert example(np.int64(3), 2, c=Path("y"), d=[1], e="anything") == 3 and example(1, np.float32(2)) == 1
+    assert example(np.int64(3), 2, object(), c=Path("y"), d=[1], e="anything") == 3 and example(1, np.float32(2)) == 1
     assert example.__name__ == "example" and example.__wrapped__

@@ -28,7 +28,13 @@ def brightness(image: Image) -> np.ndarray:
 @typed
 def is_coloured(pixels: np.ndarray) -> bool:
     """Whether a picture (H,W) or (H,W,3) has any colour, beyond what JPEG does to grey."""
-    return pixels.ndim == 3 and bool((pixels.max(-1) - pixels.min(-1)).max() > GREY_TOLERANCE)
+    return pixels.ndim == 3 and bool(_colourfulness(pixels).max() > GREY_TOLERANCE)
+
+
+def _colourfulness(pixels: np.ndarray) -> np.ndarray:
+    """The largest minus the smallest of three channels: by planes, many times faster than along an axis of three."""
+    r, g, b = (pixels[..., k] for k in range(3))
+    return np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b)
 
 
 @typed
@@ -65,7 +71,7 @@ def palette_like(image: Image) -> bool:
     if not is_coloured(image.pixels):
         return False
     pixels = image.pixels.reshape(-1, 3)
-    span = pixels.max(-1) - pixels.min(-1)
+    span = _colourfulness(pixels)
     vivid = span > 0.2
     if (pixels.max(-1) < 0.1).mean() > 0.25 or vivid.mean() < 0.25 or np.unique(pixels[vivid].argmax(-1)).size < 2:
         return False
@@ -78,11 +84,12 @@ def palette_like(image: Image) -> bool:
 @typed
 def polarity_note(image: Image) -> str:
     """A word on an infrared picture that looks black-hot: bright, with few dark spots where white-hot has bright ones."""
-    x = brightness(image).astype(np.float64)
+    x = brightness(image)
     spread = x.std()
     if spread < NARROW / 4:
         return ""
-    skew = (((x - x.mean()) / spread) ** 3).mean()
+    z = (x - x.mean()) / spread
+    skew = (z * z * z).mean()
     if skew > -1:  # 2 of 40 white-hot pictures of TNO fall below, none of MSRS, RoadScene or LLVIP
         return ""
     return f"{image.path or 'ir'} is bright with a few dark spots, as infrared is where hot is shown black: if so, add --invert-ir."

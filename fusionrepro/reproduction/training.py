@@ -45,13 +45,18 @@ def train(text: str, *, device: str = "auto", publish: bool = False, progress: b
     `publish` also makes them the default model of that name. `minutes` sets the epochs so that they fill that time here, see
     `budget.fit_to_minutes`; 0: those of the recipe.
     """
+    from fusionrepro.reproduction import expect
     from fusionrepro.reproduction.budget import fit_to_minutes
     from fusionrepro.training import store
+    from fusionrepro.training.crops import training_pairs
 
     recipe = read_recipe(text, **overrides)
     if ledger.paper(recipe.paper).own:
         raise InputError(f"'{recipe.paper}' is a study of this package and trains nothing; give a paper such as a2rnet.")
     chosen = settings.device(device)
+    expect.check_training_set(recipe, limited="limit" in overrides)
+    if progress and recipe.profile in ledger.paper(recipe.paper).profiles:
+        print(expect.told(recipe, len(training_pairs(recipe))), flush=True)
     root = settings.path("runs_path") / "training"
     if minutes:
         recipe, path = fit_to_minutes(recipe, minutes, root, str(chosen))
