@@ -161,18 +161,18 @@ class Run:
         self._write()
         return data
 
-    def view(self, name: str, *, grey: bool = False, side: int = 0, limit: int | None = None) -> View:
+    def view(self, name: str, *, split: str = "", grey: bool = False, side: int = 0, limit: int | None = None) -> View:
         """The test pairs of a set as methods see them: at their own size unless `side` says otherwise, of which the record then has a note."""
-        data = self.dataset(name, limit=limit)
-        view = View(data, name, side, grey, whole=len(self._whole(name)))
+        data = self.dataset(name, split, limit=limit)
+        view = View(data, name, side, grey, whole=len(self._whole(name, split)))
         if side:
             self.note(f"Test pairs are shrunk to a longer side of {side} pixels.")
         return view
 
-    def _whole(self, name: str) -> Sequence:
+    def _whole(self, name: str, split: str = "") -> Sequence:
         from fusionrepro.data.manifests import load_dataset
 
-        split = next((s.split for s in self.paper.sets.values() if s.set == name), "")
+        split = split or next((s.split for s in self.paper.sets.values() if s.set == name), "")
         return load_dataset(name, split, self.data_root)
 
     def training(self, recipe: Recipe | None = None, limit: str = "limit") -> Sequence:
@@ -204,16 +204,27 @@ class Run:
         self._until = getattr(self, "_until", None) or time.monotonic() + 60 * self._minutes
         return self._until
 
-    def own(self, title: str, trained: Any, recipe: Recipe | None = None, experiment: Mapping[str, Any] | None = None, pairs: int = 0, lacks: Sequence[str] = ()) -> Subject:
+    def own(
+        self,
+        title: str,
+        trained: Any,
+        recipe: Recipe | None = None,
+        experiment: Mapping[str, Any] | None = None,
+        pairs: int = 0,
+        lacks: Sequence[str] = (),
+        published: Mapping[str, Any] | None = None,
+    ) -> Subject:
         """A network of this run as an exhibitor of the gallery, its training beside the published one; its weights go into the record.
 
         `trained` is what the paper's `train` gives, or a module; `recipe` what it was trained by (default: the run's), `pairs` on how many.
         `experiment` are the fields that the paper itself varies in this row: they are no shortfall. `lacks` are shortfalls that no field says.
+        `published` is what the paper has in this row other than in its main one: fields of the recipe, and `pairs`.
         """
         module, recipe = getattr(trained, "module", trained), recipe or self.recipe
-        published = published_recipe(self.paper.slug).override(**readings.fields_of(self.paper.slug, self.reading))
-        published = published.override(**{k: getattr(recipe, k) for k in experiment or {}})
-        found = trained_here(recipe, published, pairs or len(self.training(recipe)), self.paper.training.get("pairs", 0), lacks)
+        of_row = {k: getattr(recipe, k) for k in experiment or {}} | dict(published or {})
+        its_pairs = of_row.pop("pairs", self.paper.training.get("pairs", 0))
+        theirs = published_recipe(self.paper.slug).override(**readings.fields_of(self.paper.slug, self.reading)).override(**of_row)
+        found = trained_here(recipe, theirs, pairs or len(self.training(recipe)), its_pairs, lacks)
         self.weights(title, module)
         return exhibitor(title, module, found, recipe=recipe.hash)
 
