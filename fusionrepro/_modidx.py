@@ -2405,4 +2405,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                              'fusionrepro.training.recipe.recipe_for': ( 'training/recipe.html#recipe_for',
                                                                                          'fusionrepro/training/recipe.py'),
                                              'fusionrepro.training.recipe.recipes': ( 'training/recipe.html#recipes',
-                                                                                      'fusionrepro/training/recipe.py')}}}
+                                                                                      'fusionrepro/training/recipe.py'),
+                                             'fusionrepro.training.recipe.variants': ( 'training/recipe.html#variants',
+                                                                                       'fusionrepro/training/recipe.py')}}}

@@ -156,7 +156,8 @@ def test_attack_climbs_for_other_models_and_stays_in_the_ball():
 
 def test_short_training_learns(tmp_path):
     """A bare U-Net on one crop of a scene, without attack: the fused picture approaches the label."""
-    recipe = training.recipe("smoke", label="max", drm=False, adversarial=False, limit=2, crop=32, epochs=20, repeat=4, schedule="constant")
+    options = dict(label="max", drm=False, adversarial=False, limit=2, crop=32, epochs=20, repeat=4, schedule="constant")
+    recipe = training.recipe("smoke", **(training.SCRATCH | options))
     trained = training.train(recipe, recipe.folder(tmp_path), "cpu", progress=False)
     lines = trained.fit.losses.read_text().splitlines()
     values = [float(line.split(",")[lines[0].split(",").index("clean")]) for line in lines[1:]]

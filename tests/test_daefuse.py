@@ -216,7 +216,7 @@ def state(trained) -> dict[str, torch.Tensor]:
 
 
 def test_training_is_deterministic_resumable_and_moves_everything(tmp_path):
-    recipe = training.recipe("smoke", limit=2, batch=2, repeat=1, epochs=3, clip=0.0)
+    recipe = training.recipe("smoke", **(training.SCRATCH | dict(limit=2, batch=2, repeat=1, epochs=3, clip=0.0)))
     run = lambda name, **options: training.train(recipe, tmp_path / name, "cpu", progress=False, **options)
     with seeded(recipe.seed, "daefuse"):
         players = training.Players(recipe, training.build(recipe))
@@ -229,7 +229,7 @@ def test_training_is_deterministic_resumable_and_moves_everything(tmp_path):
 
 
 def test_mixed_precision_has_no_nan_in_a_whole_smoke_run(tmp_path):
-    recipe = training.recipe("smoke", precision="bf16-mixed", channels_last=True)
+    recipe = training.recipe("smoke", **training.SCRATCH, precision="bf16-mixed", channels_last=True)
     trained = training.train(recipe, tmp_path, "cpu", progress=False)
     losses = pd.read_csv(trained.fit.losses)
     for phase, rows in losses.groupby("stage"):
@@ -239,7 +239,7 @@ def test_mixed_precision_has_no_nan_in_a_whole_smoke_run(tmp_path):
 
 def test_training_learns_to_reconstruct_and_to_fuse(tmp_path):
     """Measured on the same whole pictures before and after each phase."""
-    recipe = training.recipe("smoke", limit=2, repeat=4, epochs=12, game=False)
+    recipe = training.recipe("smoke", **(training.SCRATCH | dict(limit=2, repeat=4, epochs=12, game=False)))
     pairs = scene_dataset(2, size=(64, 80), seed=1)
     ir, vi = (torch.stack([getattr(p, k) for p in pairs]) for k in ("ir", "vi"))
 
@@ -260,7 +260,7 @@ def test_trained_network_is_published_and_loaded():
 
     weights = train("daefuse:smoke", device="cpu", progress=False, limit=2, batch=2, repeat=1, epochs=2)
     model = load("daefuse", weights)
-    assert not model.training and model.encoder.shallow.embed.out_channels == training.NARROW["width"]
+    assert not model.training and model.encoder.shallow.embed.out_channels == training.HALF["width"]
     ir, vi = scene((17, 30))
     with torch.no_grad():
         assert model(ir, vi).shape == ir.shape

@@ -121,7 +121,7 @@ def test_untrained_without_branch_and_constraints_it_is_the_solver():
 
 @pytest.mark.parametrize("name", training.ABLATIONS)
 def test_every_weight_of_every_experiment_learns(name):
-    recipe = training.ablation(name, stages=3)
+    recipe = training.ablation(name, **training.SCRATCH)
     net = training.build(recipe)
     u, v = scene(seed=3)
     fusion_terms(net(u, v), u, v, recipe.loss)["total"].backward()
@@ -279,7 +279,7 @@ def test_lgde_tells_a_faint_edge_from_noise():
 
 
 def tiny(tmp_path, name, **changes):
-    recipe = training.recipe("smoke", limit=2, epochs=2, repeat=2, crop=24, stages=2, **changes)
+    recipe = training.recipe("smoke", **(training.SCRATCH | dict(limit=2, epochs=2, crop=24, stages=2) | changes))
     return training.train(recipe, tmp_path / name, "cpu", progress=False)
 
 

@@ -272,7 +272,7 @@ def test_samples_are_balanced_and_held_out_pairs_stay_out():
 
 # ---- training -----------------------------------------------------------------------------------------------------------
 
-TINY = dict(crop=32, one_epochs=1, judge_epochs=1, epochs=2, limit=4, one_limit=2)
+TINY = training.SCRATCH | dict(crop=32, one_epochs=1, judge_epochs=1, epochs=2, limit=4, one_limit=2)
 
 
 def fitted(root, stop_after=None, **options):

@@ -230,7 +230,7 @@ def test_stage_two_wants_the_brighter_source_and_the_stronger_edge():
 
 
 def run(folder, **options):
-    recipe = training.recipe("smoke", **(dict(epochs=2, limit=2) | options))
+    recipe = training.recipe("smoke", **(training.SCRATCH | dict(epochs=2, limit=2) | options))
     return training.train(recipe, folder, "cpu", progress=False)
 
 
@@ -250,7 +250,7 @@ def test_training_repeats_itself_and_depends_on_the_seed(tmp_path):
 
 def test_every_parameter_learns(tmp_path):
     trained = run(tmp_path / "run", epochs=6)
-    start = training.build(training.recipe("smoke", limit=2, epochs=6))
+    start = training.build(training.recipe("smoke", **training.SCRATCH, limit=2, epochs=6))
     still = {
         n
         for (n, p), q in zip(trained.module.named_parameters(), start.parameters(), strict=True)
@@ -338,7 +338,7 @@ def test_other_settings_train_without_nan(tmp_path, options):
 def test_short_training_learns(tmp_path):
     """On two pairs that are no larger than a crop, so that every step sees the same."""
     pairs = [shrink(p, 32) for p in scene_dataset(2, size=(64, 64), seed=5)]
-    recipe = training.recipe("smoke", epochs=24, lr=5e-3)
+    recipe = training.recipe("smoke", **(training.SCRATCH | dict(epochs=24, lr=5e-3)))
     trained = training.train(recipe, tmp_path / "run", "cpu", progress=False, pairs=pairs)
     for stage in ("reconstruction", "fusion"):
         values = [float(v) for r in rows(trained) if (v := r[f"{stage} loss"])]

@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,11 @@ from safetensors import SafetensorError
 from torch import nn
 
 from fusionrepro.errors import CheckpointError, FusionReproError, InputError
+from fusionrepro.training import initial
 from fusionrepro.training.checkpoint import load_state, load_tensors, save_state, save_tensors
 from fusionrepro.training.loop import Stage, fit, locked, mix, seeded
 from fusionrepro.training.recipe import Recipe
+from fusionrepro.training.store import weights_sha256
 
 # Run in a process of its own: two stages, dropout, Adam and momentum, chance in samples, network and generator.
 SCRIPT = '''
@@ -349,3 +352,92 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 def test_seeds_do_not_collide():
     seeds = {mix(seed, stage, step, rank) for seed in range(5) for stage in ("a", "b") for step in range(200) for rank in range(2)}
     assert len(seeds) == 4000 and all(0 <= s < 2**63 for s in seeds)
+
+
+# ---- where a training starts ---------------------------------------------------------------------------------------------
+
+PAPERS = ("a2rnet", "smfnet", "daefuse", "msfam", "derun")
+
+
+def room(slug):
+    return import_module(f"fusionrepro.{slug}.training")
+
+
+def built(recipe):
+    return room(recipe.paper).build(recipe, *([recipe.fusion] if recipe.paper == "msfam" else []))
+
+
+@pytest.mark.parametrize("slug", PAPERS)
+def test_a_smoke_run_starts_from_the_shipped_network(slug):
+    net = built(room(slug).recipe("smoke"))
+    assert net.initial == {"weights": "shipped", "sha256": weights_sha256(net), "tensors": len(net.state_dict()), "of": len(net.state_dict()), "random": []}
+    assert initial.sentence(net) == "started from the weights that come with the package (all its tensors)"
+    for profile in ("laptop", "gpu", "paper"):
+        assert room(slug).recipe(profile).initial == "random", "what is compared with a paper is trained from random weights"
+    scratch = built(room(slug).recipe("smoke", **room(slug).SCRATCH))
+    assert scratch.initial["weights"] == "random" and initial.sentence(scratch) == ""
+
+
+@pytest.mark.parametrize("slug", PAPERS)
+def test_experiments_take_over_what_fits(slug):
+    training, (own, digest) = room(slug), initial.shipped(slug)
+    main, partial = training.recipe("smoke"), 0
+    for name in training.ABLATIONS:
+        net = built(training.variant(name, main))
+        state, found = net.state_dict(), net.initial
+        assert found["sha256"] == digest and found["tensors"] + len(found["random"]) == found["of"] == len(state)
+        assert all((k in found["random"]) == (k not in own or own[k].shape != v.shape) for k, v in state.items())
+        assert all(torch.equal(v, own[k]) for k, v in state.items() if k not in found["random"])
+        partial += bool(found["random"])
+    assert partial, "an experiment of every such paper has a part of its own"
+
+
+def test_other_shipped_weights_are_another_training(tmp_path, monkeypatch):
+    recipe = room("derun").recipe("smoke")
+    tensors, meta = load_tensors(initial.shipped_file("derun"))
+    path = tmp_path / "derun.safetensors"
+    monkeypatch.setattr(initial, "shipped_file", lambda paper: path)
+    save_tensors(path, tensors, meta)
+    before = recipe.hash
+    key = next(k for k, v in tensors.items() if v.is_floating_point())
+    save_tensors(path, tensors | {key: tensors[key] + 0.5}, meta)
+    os.utime(path, (1, 1))
+    assert recipe.hash != before and recipe.override(initial="random").hash == recipe.override(initial="random").hash
+    assert len({recipe.hash, before, recipe.override(initial="random").hash}) == 3
+
+
+def test_a_shipped_start_is_recorded_and_resumed_without_a_trace(tmp_path):
+    training = room("derun")
+    recipe = training.recipe("smoke", limit=2, batch=2, epochs=3, crop=24)
+    run = lambda name, **options: training.train(recipe, tmp_path / name, "cpu", progress=False, **options)
+    whole, stopped = run("whole"), run("parts", stop_after=1)
+    parts = run("parts")
+    assert (stopped.fit.status, parts.fit.status) == ("stopped", "resumed")
+    assert weights_sha256(parts.module) == weights_sha256(whole.module) != whole.module.initial["sha256"]
+    assert json.loads((whole.fit.folder / "initial.json").read_text()) == whole.module.initial
+    assert json.loads((whole.fit.folder / "recipe.json").read_text())["initial"] == "shipped"
+
+
+def test_a_start_that_cannot_be_is_one_sentence():
+    with pytest.raises(InputError, match="initial=random"):
+        built(room("smfnet").recipe("smoke", width=8))
+    with pytest.raises(InputError, match="no weights come with the package for 'unheard'"):
+        initial.take_over(nn.Conv2d(1, 1, 1), Recipe(paper="unheard", initial="shipped"))
+    with pytest.raises(InputError, match="'initial' must be one of 'random', 'shipped'"):
+        Recipe(initial="mine")
+
+
+@pytest.mark.parametrize("slug", PAPERS)
+def test_experiments_of_the_laptop_profile_have_two_hundred_steps(slug):
+    training = room(slug)
+    main = training.recipe("laptop")
+    whole = {"roadscene": 161, "tno": 27}  # pairs for training; of MSRS the recipe says how many
+    for name in training.ABLATIONS:
+        r = training.variant(name, main)
+        pairs = r.limit or whole[r.data]
+        if slug == "msfam":
+            pairs -= round(pairs * r.validation)
+        steps = pairs * r.repeat // r.batch * r.epochs
+        if getattr(r, "stages", "") == "reconstruction":
+            steps = 2 * r.one_limit // r.one_batch * r.one_epochs
+        assert steps >= 200, (name, steps)

@@ -179,10 +179,13 @@ def _shrink(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 def weights_sha256(what: nn.Module | str | Path) -> str:
     """The SHA-256 of a weight file, or of a module's tensors (names, types, shapes and bytes)."""
-    if not isinstance(what, nn.Module):
-        return file_sha256(what)
+    return tensors_sha256(what.state_dict()) if isinstance(what, nn.Module) else file_sha256(what)
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of named tensors: names, types, shapes and bytes."""
     digest = sha256()
-    for name, tensor in sorted(what.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
