@@ -55,7 +55,7 @@ def items(paper: Paper, artifact: Artifact, cells: pd.DataFrame, conditions: Con
     printed = {(v.data, v.row, v.column): v for v in paper_values(paper.slug).get(artifact.id, ())}
     ours = [_item(paper, artifact, line, printed, conditions) for line in cells.to_dict("records")]
     there = {(i["label"], i["row"], i["column"]) for i in ours}
-    unlabelled = {(i["row"], i["column"]) for i in ours}
+    unlabelled = {(i["row"], i["column"]) for i in ours if i["paper"] is not None}
     rest = [v for key, v in printed.items() if v.number is not None and key not in there and not (key[0] == "" and key[1:] in unlabelled)]
     made = {i["label"] for i in ours}
     return ours + [_printed_item(artifact, v, made, {i["row"] for i in ours if i["label"] == v.data}, conditions) for v in rest]
@@ -64,7 +64,9 @@ def items(paper: Paper, artifact: Artifact, cells: pd.DataFrame, conditions: Con
 def _item(paper: Paper, artifact: Artifact, line: dict, printed: dict, conditions: Conditions) -> dict:
     test_set = _test_set(paper, artifact, line["data"])
     label = test_set.name if test_set else ""
-    value = printed.get((label, line["row"], line["column"])) or printed.get(("", line["row"], line["column"]))
+    value = printed.get((label, line["row"], line["column"]))
+    if value is None and (test_set or not artifact.data or line["column"] in artifact.always):  # printed without the name of its set
+        value = printed.get(("", line["row"], line["column"]))
     ours = float(line["value"]) if math.isfinite(line["value"]) else None
     count = None if line["n"] is None or pd.isna(line["n"]) else int(line["n"])
     reasons = _reasons(paper, artifact, line | {"n": count}, test_set, conditions)
@@ -80,8 +82,9 @@ def _item(paper: Paper, artifact: Artifact, line: dict, printed: dict, condition
 def _printed_item(artifact: Artifact, value: PaperValue, made: set[str], rows: set[str], conditions: Conditions) -> dict:
     """A printed cell that this run has not."""
     column = artifact.missing.get(value.column, "")
-    if value.data and value.data not in made:
-        why = f"{value.data} is not in this run"
+    sets = (value.data,) if value.data else artifact.data
+    if sets and not made & set(sets):
+        why = f"{' or '.join(sets)} is not in this run"
     elif value.row not in rows:
         why = conditions.absent.get(value.row, "this row is not rebuilt here")
     else:
