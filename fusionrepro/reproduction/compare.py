@@ -54,19 +54,20 @@ def items(paper: Paper, artifact: Artifact, cells: pd.DataFrame, conditions: Con
     """One record a cell, with the paper's value and the verdict: all cells of our table, then the printed ones that it has not."""
     printed = {(v.data, v.row, v.column): v for v in paper_values(paper.slug).get(artifact.id, ())}
     ours = [_item(paper, artifact, line, printed, conditions) for line in cells.to_dict("records")]
-    there = {(i["label"], i["row"], i["column"]) for i in ours}
-    unlabelled = {(i["row"], i["column"]) for i in ours if i["paper"] is not None}
+    met = [i for i in ours if i["paper"] is not None]
+    there, unlabelled = {(i["label"], i["row"], i["column"]) for i in met}, {(i["row"], i["column"]) for i in met}
     rest = [v for key, v in printed.items() if v.number is not None and key not in there and not (key[0] == "" and key[1:] in unlabelled)]
-    made = {i["label"] for i in ours}
-    return ours + [_printed_item(artifact, v, made, {i["row"] for i in ours if i["label"] == v.data}, conditions) for v in rest]
+    made, rows = {i["label"] for i in ours}, lambda data: {i["row"] for i in ours if data in ("", i["label"])}
+    return ours + [_printed_item(artifact, v, made, rows(v.data), conditions) for v in rest]
 
 
 def _item(paper: Paper, artifact: Artifact, line: dict, printed: dict, conditions: Conditions) -> dict:
     test_set = _test_set(paper, artifact, line["data"])
     label = test_set.name if test_set else ""
-    value = printed.get((label, line["row"], line["column"]))
-    if value is None and (test_set or not artifact.data or line["column"] in artifact.always):  # printed without the name of its set
-        value = printed.get(("", line["row"], line["column"]))
+    # What is printed without the name of its set is of the artifact's.
+    anywhere = test_set or not artifact.data or line["column"] in artifact.always
+    places = [label, ""] if anywhere else []
+    value = next((v for place in places if (v := printed.get((place, line["row"], line["column"])))), None)
     ours = float(line["value"]) if math.isfinite(line["value"]) else None
     count = None if line["n"] is None or pd.isna(line["n"]) else int(line["n"])
     reasons = _reasons(paper, artifact, line | {"n": count}, test_set, conditions)
