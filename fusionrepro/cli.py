@@ -3,14 +3,16 @@
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fusionrepro import __version__
-from fusionrepro.errors import FusionReproError, InputError
+from fusionrepro.errors import FusionReproError, InputError, Notice
 from fusionrepro.gallery.cli import app as gallery_app
+from fusionrepro.settings import settle_paths
 from fusionrepro.terminal import show
 
 app = typer.Typer(help="Fuse pairs of images (infrared and visible, medical), and reproduce five papers about it.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -35,25 +37,33 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Show the versi
 @app.command()
 def fuse(
     ir: Annotated[Path, typer.Argument(help="Infrared image, or a folder of them.")],
-    vi: Annotated[Path, typer.Argument(help="Visible image, or a folder; partners have the same name.")],
+    vi: Annotated[Path, typer.Argument(help="Visible image, or a folder; partners have the same name, or see --pairs.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Image or folder to write.")],
     model: Annotated[str, typer.Option(help="A method of `fusionrepro models`.")] = "a2rnet",
     weights: Annotated[str, typer.Option(help="A weight file; `default`: those that come with the method; `none`: an untrained network.")] = "default",
     post: Annotated[str | None, typer.Option(help="What becomes of values outside 0..1: clip, or minmax or minmax_rgb to stretch every picture; default: as the method says.")] = None,
     device: Device = "auto",
     tile: Annotated[int | None, typer.Option(help="Fuse in tiles of so many pixels a side, for pictures larger than memory; 128 or more.")] = None,
+    pairs: Annotated[str | None, typer.Option(metavar="PATTERN|CSV", help="Which belong together: two names such as '{id}_ir.* {id}_vi.*' or 'IR{id} VIS{id}', or a CSV with the columns ir and vi.")] = None,
+    align: Annotated[str | None, typer.Option(help="Sources that differ in size: resize-ir (to the visible's), resize-vi (to the infrared's) or crop (to what both have).")] = None,
+    homography: Annotated[Path | None, typer.Option(metavar="FILE", help="Nine numbers that map infrared to visible pixels: text, CSV, JSON or .npy.")] = None,
+    ir_range: Annotated[str | None, typer.Option(metavar="RANGE", help="Infrared levels that become black and white: auto, LOW:HIGH in the file's units, or P%:P%; of a folder over all its pictures.")] = None,
+    invert_ir: Annotated[bool, typer.Option("--invert-ir", help="The infrared shows hot as black.")] = False,
+    colour: Annotated[str, typer.Option("--colour", "--color", help="Whose colour the result takes: vi, ir, merge (both, weighted) or none; auto: the visible's, or both where both are photographs.")] = "auto",
+    rgb: Annotated[bool, typer.Option("--rgb", help="Fuse red, green and blue each, instead of the luminance.")] = False,
 ) -> None:
     """Fuse two images, or two folders pair by pair."""
     from fusionrepro.fusing import fuse_files
 
     given = None if weights.lower() == "none" else weights
-    for path in fuse_files(ir, vi, out, model, post=post, weights=given, device=device, tile=tile):
+    for path in fuse_files(ir, vi, out, model, post=post, weights=given, device=device, tile=tile, pairs=pairs, align=align, homography=homography,
+                           ir_range=ir_range, invert_ir=invert_ir, colour=colour, rgb=rgb):  # fmt: skip
         typer.echo(path)
 
 
 @app.command()
 def score(
-    fused: Annotated[list[Path], typer.Argument(metavar="FUSED...", help="Fused image, or a folder of them for each method, or a folder whose subfolders are methods; without --ir and --vi the last two are the sources.")],
+    fused: Annotated[list[Path], typer.Argument(metavar="FUSED", help="Fused image, or a folder of them for each method, or a folder whose subfolders are methods; without --ir and --vi the last two are the sources.")],
     ir: Annotated[Path | None, typer.Option("--ir", help="First source, or a folder; partners have the same name.")] = None,
     vi: Annotated[Path | None, typer.Option("--vi", help="Second source, or a folder.")] = None,
     preset: Annotated[str, typer.Option(help="Conventions: default, or a toolbox or paper such as cddfuse, tang2022, a2rnet.")] = "default",
@@ -63,9 +73,10 @@ def score(
     plot: Annotated[Path | None, typer.Option(help="Box plot to write (PNG or PDF).")] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure fused images against their sources, as in `score FUSED IR VI` or `score A B C --ir IR --vi VI`.
+    """Measure fused images against their sources.
 
-    One method: mean, standard deviation, 95 % interval and convention of every metric. Several: a row of means for each, over the pictures that all have.
+    `score FUSED IR VI`, or for several methods `score A B C --ir IR --vi VI`. One method: mean, standard deviation,
+    95 % interval and convention of every metric. Several: a row of means for each, over the pictures that all have.
     """
     from fusionrepro import settings
     from fusionrepro.metrics import score as room
@@ -182,6 +193,7 @@ def train(
     device: Device = "auto",
     data_root: Root = "",
     publish: Annotated[bool, typer.Option("--publish", help="Make the result the default weights of this method.")] = False,
+    minutes: Annotated[float, typer.Option(min=0, help="Measure some steps and set the epochs so that training takes so long here; the same call goes on with the same training. 0: as the recipe says.")] = 0,
 ) -> None:
     """Train a paper's network.
 
@@ -190,7 +202,7 @@ def train(
     from fusionrepro.reproduction.training import train as run_training
 
     _use_data_root(data_root)
-    typer.echo(run_training(recipe, device=device, publish=publish, **_pairs(changes)))
+    typer.echo(run_training(recipe, device=device, publish=publish, minutes=minutes, **_pairs(changes)))
 
 
 @app.command()
@@ -264,6 +276,8 @@ def data_get(
 
     got = get(name, folder=folder, archive=archive)
     typer.echo(f"{name}: {len(got.new)} files fetched, {got.kept} were there, in {got.folder}.")
+    if got.found:
+        typer.echo(f"{name}: {got.found}")
     if got.by_hand:
         typer.echo(f"More of it by hand:\n{got.by_hand.rstrip()}")
 
@@ -306,6 +320,34 @@ def bench_models(
         from fusionrepro.files import write_text
 
         write_text(out, pd.DataFrame(rows).to_csv(index=False))
+
+
+@bench_app.command("training")
+def bench_training(
+    papers: Annotated[list[str] | None, typer.Argument(metavar="PAPER", help="Default: all five.")] = None,
+    crop: Annotated[int, typer.Option(min=32, help="Side of the crops in pixels.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="Pairs a step.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps measured of each stage; the mean counts.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
+) -> None:
+    """Measure training steps of the papers on the CPU.
+
+    Published width; 32-bit and bfloat16 arithmetic, with maps laid out channels first and last.
+    """
+    from rich.console import Console
+
+    from fusionrepro.reproduction.budget import bench_steps, machine
+
+    with Console(stderr=True).status("building the networks") as line:
+        rows = bench_steps(papers or (), crop, batch, repeats, line.update)
+    show(rows)
+    if out:
+        import pandas as pd
+
+        from fusionrepro.files import write_text
+
+        write_text(out, pd.DataFrame(rows).to_csv(index=False))
+        typer.echo(f"{machine()}: {out}")
 
 
 @bench_app.command("metrics")
@@ -364,7 +406,10 @@ def _use_data_root(given: str) -> None:
 
 def main() -> None:
     """Entry point: errors in one sentence, 1 for what failed, 2 for a wrong command line, 130 for Ctrl-C."""
+    _say_notices()
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     try:
+        settle_paths()
         code = app(standalone_mode=False)
         if code == 130:  # typer has caught Ctrl-C itself
             code = _say("interrupted.", code)
@@ -385,6 +430,20 @@ def main() -> None:
             sys.exit(e.exit_code)
         code = _say(f"{e.format_message().rstrip('.?')}; see `{_path(e)} --help`.", e.exit_code)
     sys.exit(code or 0)
+
+
+def _say_notices() -> None:
+    """Print every `Notice` as one line, and any other warning as usual."""
+    usual = warnings.showwarning
+
+    def show(message, category, *where, **more):
+        if issubclass(category, Notice):
+            typer.echo(f"note: {' '.join(str(message).split())}", err=True)
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.simplefilter("always", Notice)
+    warnings.showwarning = show
 
 
 def _path(e: Any) -> str:

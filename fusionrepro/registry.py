@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
-from fusionrepro.errors import unknown
+from fusionrepro.errors import typed, unknown
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Method:
     reference: str
     trained: bool = True  # needs weights
     reader: str = ""  # "module:callable" mapping the authors' state dict onto ours; empty: none published
+    variants: str = ""  # "module:callable" giving the options that the authors' state dict asks for; empty: the defaults
     published: tuple[str, ...] = ()  # sets of public weights that data_manifests/baselines.yaml lists, the default first
     medical: bool = False  # made for medical pairs alone
     slow: bool = False  # several seconds to minutes for a 640x480 pair: only long runs take it along
@@ -46,6 +47,10 @@ class Method:
         """The authors' public state dict with our names."""
         return self._object(self.reader)(state)
 
+    def authors_options(self, state: dict) -> dict[str, object]:
+        """The options with which the authors' program runs the weights of this public state dict."""
+        return self._object(self.variants)(state) if self.variants else {}
+
 
 _METHODS = (
     Method("a2rnet", "A2RNet", "paper", 2025, "fusionrepro.a2rnet.model:A2RNet",
@@ -53,7 +58,7 @@ _METHODS = (
            reader="fusionrepro.a2rnet.model:read_authors"),
     Method("smfnet", "SMFNet", "paper", 2024, "fusionrepro.smfnet.model:SMFNet",
            "auto-encoder with a base, a detail and a graph branch, trained to reconstruct, then to fuse", "Zhang et al., arXiv 2024",
-           reader="fusionrepro.smfnet.model:read_authors"),
+           reader="fusionrepro.smfnet.model:read_authors", variants="fusionrepro.smfnet.model:authors_options"),
     Method("daefuse", "DAE-Fuse", "paper", 2024, "fusionrepro.daefuse.model:DAEFuse",
            "auto-encoder with attention across modalities, trained against two discriminators in two phases", "Guo et al., arXiv 2024"),
     Method("msfam", "MSFAM", "paper", 2022, "fusionrepro.msfam.model:MSFAM",
@@ -95,7 +100,7 @@ _METHODS = (
            reader="fusionrepro.baselines.nestfuse:read_authors"),
     Method("densefuse", "DenseFuse", "learned", 2019, "fusionrepro.baselines.densefuse:DenseFuse",
            "auto-encoder with a dense block; the encodings are added", "Li & Wu, IEEE TIP 2019",
-           reader="fusionrepro.baselines.densefuse:read_authors", published=("tensorflow", "pytorch")),
+           reader="fusionrepro.baselines.densefuse:read_authors", variants="fusionrepro.baselines.densefuse:authors_options", published=("tensorflow", "pytorch")),
     Method("seafusion", "SeAFusion", "learned", 2022, "fusionrepro.baselines.seafusion:SeAFusion",
            "dense blocks with a Sobel filter beside them, trained in the loop of a segmenter", "Tang et al., Information Fusion 2022",
            reader="fusionrepro.baselines.seafusion:read_authors", published=("published",)),
@@ -122,7 +127,7 @@ _METHODS = (
            reader="fusionrepro.baselines.matr:read_authors", published=("published",), medical=True),
     Method("tardal", "TarDAL", "learned", 2022, "fusionrepro.baselines.tardal:TarDAL",
            "a dense generator between a target and a detail discriminator (weights: GPL-3.0)", "Liu et al., CVPR 2022",
-           reader="fusionrepro.baselines.tardal:read_authors", published=("tardal",)),
+           reader="fusionrepro.baselines.tardal:read_authors", variants="fusionrepro.baselines.tardal:authors_options", published=("tardal",)),
     Method("reconet", "ReCoNet", "learned", 2022, "fusionrepro.baselines.reconet:ReCoNet",
            "three rounds of one small network", "Huang et al., ECCV 2022",
            reader="fusionrepro.baselines.reconet:read_authors", published=("published",)),
@@ -135,6 +140,12 @@ _METHODS = (
     Method("cddfuse", "CDDFuse", "learned", 2023, "fusionrepro.baselines.cddfuse:CDDFuse",
            "attention for what the sources share, an invertible network for the rest", "Zhao et al., CVPR 2023",
            reader="fusionrepro.baselines.cddfuse:read_authors"),
+    Method("mmdrfuse", "MMDRFuse", "learned", 2024, "fusionrepro.baselines.mmdrfuse:MMDRFuse",
+           "two convolutions with 113 numbers, distilled from a large network", "Deng et al., ACM MM 2024",
+           reader="fusionrepro.baselines.mmdrfuse:read_authors", published=("published",)),
+    Method("gesenet", "GeSeNet", "learned", 2023, "fusionrepro.baselines.gesenet:GeSeNet",
+           "medical: Sobel filters for edges, learned masks for regions", "Li et al., IEEE TNNLS 2023",
+           reader="fusionrepro.baselines.gesenet:read_authors", published=("published",), medical=True),
     Method("copy_ir", "Copy of the infrared", "control", 1980, "fusionrepro.baselines.simple:CopyInfrared",
            "control: the first source as it is", "no method", trained=False),
     Method("copy_vi", "Copy of the visible", "control", 1980, "fusionrepro.baselines.simple:CopyVisible",
@@ -143,6 +154,7 @@ _METHODS = (
 METHODS = {m.name: m for m in _METHODS}
 
 
+@typed
 def method(name: str) -> Method:
     """The method of that name; InputError with the nearest name otherwise."""
     if name not in METHODS:

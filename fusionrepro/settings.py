@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fusionrepro.errors import InputError, unknown
+from fusionrepro.errors import InputError, notice, typed, unknown
 
 _DEFAULTS = {
     "nbs_path": "nbs",
@@ -18,6 +18,8 @@ _DEFAULTS = {
     "data_root": "",
 }
 _ENV = {"data_root": "FUSIONREPRO_DATA"}
+_VARIABLES = ("FUSIONREPRO_DATA", "FUSIONREPRO_ORACLES", "FUSIONREPRO_MIRROR", *(f"FUSIONREPRO_{k.upper()}" for k in _DEFAULTS if k not in _ENV))
+_FOLDERS = tuple(v for v in _VARIABLES if v.endswith(("_PATH", "_DATA", "_ORACLES")))
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,42 @@ def _parser() -> ConfigParser:
     return parser
 
 
+@cache
+def _say_unknown() -> None:
+    """A word on each FUSIONREPRO_* variable that nothing reads; once."""
+    known = {*_VARIABLES, *(f"FUSIONREPRO_{k.upper()}" for k in _parser().defaults() if k not in _ENV)}
+    for name in sorted(n for n in os.environ if n.startswith("FUSIONREPRO_") and n not in known):
+        notice(f"the environment sets {name}, which nothing reads: {unknown('variable', name, known)}")
+
+
+def settle_paths() -> None:
+    """Relative folders in the environment count from where the user stands: said here once, so that they mean the same in every kernel."""
+    for name in _FOLDERS:
+        if (value := os.environ.get(name, "")) and not Path(value).expanduser().is_absolute():
+            os.environ[name] = str(Path(value).absolute())
+
+
+@typed
 def get(key: str) -> str:
     """One setting as text: the environment first, then settings.ini, then the default."""
+    _say_unknown()
     if value := os.environ.get(_ENV.get(key, f"FUSIONREPRO_{key.upper()}"), ""):
         return value
     return _parser().defaults().get(key, "")
 
 
+@typed
 def path(key: str) -> Path:
-    """A setting as an absolute path; a relative one counts from the project's folder."""
-    return root() / Path(get(key)).expanduser()
+    """A setting as an absolute path; a relative one counts from where the user stands, or in settings.ini from the project's folder."""
+    return _base(key) / Path(get(key)).expanduser()
 
 
+def _base(key: str) -> Path:
+    """What a relative folder counts from."""
+    return Path.cwd() if os.environ.get(_ENV.get(key, f"FUSIONREPRO_{key.upper()}")) else root()
+
+
+@typed
 def data_root(given: str | Path | None = None) -> Path | None:
     """The folder with real data sets: the argument, FUSIONREPRO_DATA or settings.ini; None when unset.
 
@@ -83,7 +109,7 @@ def data_root(given: str | Path | None = None) -> Path | None:
 def cache_dir() -> Path:
     """Where downloads go: `cache_path`, or the user's cache folder."""
     if chosen := get("cache_path"):
-        return root() / Path(chosen).expanduser()
+        return _base("cache_path") / Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "fusionrepro"
 
@@ -93,6 +119,7 @@ def profiles() -> tuple[str, ...]:
     return tuple(s.removeprefix("profile.") for s in _parser().sections() if s.startswith("profile."))
 
 
+@typed
 def profile(name: str) -> Profile:
     """The profile of that name; InputError with the nearest name otherwise."""
     if name not in profiles():
@@ -109,6 +136,7 @@ def profile(name: str) -> Profile:
     )
 
 
+@typed
 def device(choice: str = "auto"):
     """`auto`, `cpu`, `cuda` or `cuda:N` as a torch device; `auto` takes a GPU where there is one."""
     import torch

@@ -209,3 +209,21 @@ def test_models_that_pass_no_gradient_are_refused(toy, pair):
     with pytest.raises(InputError, match="one number"):
         toy.differentiable = True
         pgd(toy, *pair, lambda fused, ir, vi: fused)
+
+
+def test_wrong_types_get_a_sentence():
+    from fusionrepro.attacks.gradient import fgsm, mse_to, pgd
+
+    x = torch.rand(1, 1, 8, 8)
+    model = torch.nn.Identity()
+    for call, words in [
+        (lambda: pgd(model, x, x, mse_to(x), steps=2.5), "steps of pgd must be a whole number, not 2.5"),
+        (lambda: pgd(model, x, x, mse_to(x), eps="4/255"), "eps of pgd must be a number"),
+        (lambda: pgd(model, x, x, mse_to(x), start=None), "start of pgd must be text or a number, not NoneType"),
+        (lambda: pgd(model, x, x, "mse"), "objective of pgd must be a function"),
+        (lambda: pgd(model, x.numpy(), x, mse_to(x)), "ir of pgd must be Tensor, not ndarray"),
+        (lambda: fgsm(model, x), "missing a required argument: 'vi'"),
+        (lambda: pgd(model, x, x, mse_to(x), eps=float("nan")), "eps of an attack must be 0 or more"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            call()

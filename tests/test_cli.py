@@ -15,7 +15,7 @@ from PIL import Image
 from fusionrepro import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ["fuse", "score", "models", "train", "run", "report", "ledger", "data", "data list", "data get", "data verify", "bench", "bench models", "bench metrics", "bench scenes", "verify"]
+VERBS = ["fuse", "score", "models", "train", "run", "report", "ledger", "data", "data list", "data get", "data verify", "bench", "bench models", "bench training", "bench metrics", "bench scenes", "verify"]
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_one_bad_pair_is_one_line(call, tmp_path):
     for folder in ("ir", "vi"):
         (tmp_path / folder).mkdir()
         for i in range(3):
-            grey(tmp_path / folder / f"{i}.png")
+            grey(tmp_path / folder / f"{i}.png", seed=10 * (folder == "vi") + i)
     (tmp_path / "vi/1.png").write_bytes(b"")
     code, _, err = call("fuse", tmp_path / "ir", tmp_path / "vi", "-o", tmp_path / "out", "--model", "average")
     assert code == 1 and "1 of 3 pairs failed" in one_sentence(err)
@@ -121,6 +121,28 @@ def test_fuse_files(call, tmp_path):
     assert code == 1 and "did you mean 'average'" in one_sentence(err)
     code, _, err = call("fuse", ir, grey(tmp_path / "small.png", (10, 10)), "-o", tmp_path / "x.png", "--model", "average")
     assert code == 1 and "differ in size" in one_sentence(err) and not (tmp_path / "x.png").exists()
+
+
+def test_score_of_several_methods_is_one_table(call, tmp_path):
+    for seed, folder in enumerate(("ir", "vi", "fused/first", "fused/second")):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(3):
+            grey(tmp_path / folder / f"{i}.png", seed=10 * seed + i)
+    (tmp_path / "fused/second/1.png").unlink()
+    sources = ("--ir", tmp_path / "ir", "--vi", tmp_path / "vi")
+    options = ("--metrics", "EN,MSE", "-o", tmp_path / "t.csv", "--plot", tmp_path / "t.png", "--controls")
+    code, out, err = call("score", tmp_path / "fused/first", tmp_path / "fused/second", *sources, *options)
+    assert code == 0 and "second has no 1; 2 of 3 pictures" in err
+    assert all(word in out for word in ("first", "second", "copy of the infrared", "MSE ↓"))
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 9 and (tmp_path / "t.png").exists()
+    same = call("score", tmp_path / "fused", tmp_path / "ir", tmp_path / "vi", *options)
+    assert same[:2] == (code, out)
+    code, _, err = call("score", tmp_path / "fused/first", tmp_path / "vi")
+    assert code == 1 and "say FUSED IR VI" in one_sentence(err)
+    code, _, err = call("score", tmp_path / "fused/first", "--ir", tmp_path / "ir")
+    assert code == 1 and "both --ir and --vi" in one_sentence(err)
+    code, out, _ = call("score", tmp_path / "fused/first", *sources, "--preset", "liu2012", "--metrics", "QSF,NMI")
+    assert code == 0 and "inferred" in out
 
 
 def test_models_ledger_and_data(call, monkeypatch):
@@ -182,3 +204,55 @@ def test_ctrl_c_is_one_line(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and err == "error: interrupted.\n"
+
+
+def test_fuse_says_what_is_odd_in_one_line_each(call, tmp_path):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(7600, 8000, (40, 50)).astype(np.uint16)).save(tmp_path / "ir.png")
+    vi = grey(tmp_path / "vi.png", (50, 40))
+    code, out, err = call("fuse", tmp_path / "ir.png", vi, "-o", tmp_path / "f.png", "--model", "average")
+    assert code == 0 and out.strip() == str(tmp_path / "f.png")
+    assert err.startswith("note: ") and err.count("\n") == 1 and "--ir-range auto" in err
+    code, out, err = call("fuse", tmp_path / "ir.png", vi, "-o", tmp_path / "f.png", "--model", "average", "--ir-range", "7600:8000", "--invert-ir", "--colour", "none")
+    assert code == 0 and not err
+    record = json.loads((tmp_path / "f.json").read_text())
+    assert record["ir_range"] == {"given": "7600:8000", "low": 7600, "high": 8000} and record["invert_ir"] and record["colour_rule"] == "none"
+
+
+def test_fuse_aligns_and_pairs(call, tmp_path):
+    for i in (1, 2):
+        (tmp_path / "s").mkdir(exist_ok=True)
+        grey(tmp_path / "s" / f"IR{i}.png", (12, 10), i), grey(tmp_path / "s" / f"VIS{i}.png", (24, 20), i + 5)
+    line = ["fuse", tmp_path / "s", tmp_path / "s", "-o", tmp_path / "out", "--model", "average", "--pairs", "IR{id} VIS{id}"]
+    code, out, err = call(*line)
+    assert code == 1 and "2 of 2 pairs failed" in one_sentence(err) and "--align" in err
+    code, out, err = call(*line, "--align", "resize-ir")
+    assert code == 0 and [Path(p).name for p in out.split()] == ["1.png", "2.png"] and not err
+    (tmp_path / "h.txt").write_text("2 0 0\n0 2 0\n0 0 1\n")
+    assert call(*line, "--homography", tmp_path / "h.txt", "--rgb")[0] == 0
+    for more, words in [(["--align", "resize"], "did you mean 'resize-"), (["--ir-range", "5"], "must be auto"), (["--colour", "red"], "unknown colour 'red'"),
+                        (["--homography", tmp_path / "none"], "there is no homography")]:  # fmt: skip
+        code, _, err = call(*line, *more)
+        assert code == 1 and words in one_sentence(err)
+
+
+def test_unpacked_archive_says_what_it_holds(call, tmp_path, monkeypatch):
+    import zipfile
+
+    monkeypatch.delenv("FUSIONREPRO_DATA", raising=False)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as z:
+        for side in ("ir", "vi"):
+            z.write(grey(tmp_path / f"{side}.png"), f"MSRS-main/test/{side}/1.png")
+    code, out, _ = call("data", "get", "msrs", "--archive", tmp_path / "a.zip")
+    assert code == 0 and "1 pair of the split test can be read" in out
+    assert call("data", "verify", "msrs")[0] == 0
+
+
+def test_names_that_are_no_text(call, tmp_path):
+    try:
+        folder = tmp_path / os.fsdecode(b"caf\xe9")
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system knows text only")
+    code, out, _ = call("fuse", grey(folder / "ir.png"), grey(folder / "vi.png", seed=1), "-o", folder / "out.png", "--model", "average")
+    assert code == 0 and "out.png" in out and (folder / "out.png").is_file()

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 
 from fusionrepro import settings
 from fusionrepro.data import manifests
@@ -13,7 +14,7 @@ from fusionrepro.data.build_manifests import COLUMNS, main
 from fusionrepro.data.download import verify
 from fusionrepro.data.hashes import content_hash, matches, pixels_sha256
 from fusionrepro.data.manifests import datasets, folder_dataset, load_dataset, load_manifest, status
-from fusionrepro.data.pairs import PairDataset, collate, pair_folders
+from fusionrepro.data.pairs import PairDataset, PairFiles, collate, pair_folders, read_boxes, read_mask, read_pair
 from fusionrepro.errors import DataError, InputError
 from fusionrepro.imaging.io import write_image
 
@@ -430,3 +431,131 @@ def test_cache_comes_after_the_data_root(listed, tmp_path):
     data = load_dataset("mine", data_root=tmp_path)
     assert data.files[0].ir.is_relative_to(settings.cache_dir()), "the incomplete root is passed over"
     assert manifests.locate("mine", tmp_path) == listed
+
+
+# ---- what people really have -------------------------------------------------------------------------------------------
+
+
+def turned(path, orientation, size=(48, 64)):
+    e = Pillow.Exif()
+    e[0x0112] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(np.arange(size[0] * size[1], dtype=np.uint32).reshape(size).astype(np.uint8)).save(path, exif=e.tobytes())
+    return path
+
+
+def test_orientation_counts_in_every_reader(tmp_path):
+    turned(tmp_path / "set/ir/1.png", 1, (48, 64)), turned(tmp_path / "set/vi/1.png", 6, (64, 48)), turned(tmp_path / "set/mask.png", 6, (64, 48))
+    [pair] = load_dataset(tmp_path / "set")
+    assert pair.size == (48, 64) and read_mask(tmp_path / "set/mask.png").shape == (48, 64)
+    turned(tmp_path / "set/ir/1.png", 6)
+    with pytest.raises(DataError, match=r"1.png \(48x64\) and .*1.png \(64x48\) differ in size"):
+        load_dataset(tmp_path / "set")[0]
+
+
+def test_masks_of_colours_name_no_class(tmp_path):
+    colours = np.zeros((4, 5, 3), np.uint8)
+    colours[1] = 128, 64, 0
+    Pillow.fromarray(colours).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match="m.png is a colour picture: one sample a pixel"):
+        read_mask(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", binary=True).sum() == 5, "target or not needs no colour"
+    Pillow.fromarray(colours).quantize(4).save(tmp_path / "palette.png")
+    assert set(read_mask(tmp_path / "palette.png").unique().tolist()) == {0, 1}
+    grey = np.repeat(np.uint8([[0, 3], [7, 3]])[..., None], 3, 2)
+    Pillow.fromarray(grey).save(tmp_path / "grey.png")
+    assert read_mask(tmp_path / "grey.png").tolist() == [[0, 3], [7, 3]]
+
+
+@pytest.mark.parametrize("line, words", [
+    ("0 320 240 50 60", "line 2: centre and size must be fractions.*look like pixels"),
+    ("0 0.5 0.5 1.2 0.1", "line 2: centre and size"), ("0 0.5 0.5 -0.1 0.1", "line 2: centre and size"), ("0 -0.2 0.5 0.1 0.1", "line 2"),
+    ("-1 0.5 0.5 0.1 0.1", "line 2: the class -1 is no whole number"), ("1.5 0.5 0.5 0.1 0.1", "line 2: the class 1.5"),
+    ("3 0.5 0.5 0.1 0.1", r"line 2: the class 3 is beyond the 3 of the data set \(0 to 2\)"),
+    ("0 0.5 nan 0.1 0.1", "line 2: five numbers"),
+])  # fmt: skip
+def test_boxes_that_are_none(tmp_path, folders, line, words):
+    (tmp_path / "b.txt").write_text(f"0 0.5 0.5 1 1\n{line}\n")
+    with pytest.raises(DataError, match=f"b.txt, {words}"):
+        read_boxes(tmp_path / "b.txt", 3)
+    files = PairFiles("a", folders / "ir/a.png", folders / "vi/a.png", tmp_path / "b.txt")
+    with pytest.raises(DataError, match=words):
+        PairDataset([files], classes=("person", "bicycle", "car"))[0]
+
+
+def test_boxes_with_a_mark_and_with_hairs_of_rounding(tmp_path):
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbf0 0.5 0.5 1.0001 1\r\n\r\n2 1 1 0 0\r\n")
+    assert read_boxes(tmp_path / "b.txt").shape == (2, 5)
+
+
+@pytest.mark.parametrize("make", [
+    lambda t: t.encode(), lambda t: b"\xef\xbb\xbf" + t.replace(",", ";").replace("\n", "\r\n").encode(), lambda t: t.replace(",", "\t").encode("utf-16"),
+    lambda t: t.replace("ir/", "ir\\").replace("vi/", "vi\\").encode(), lambda t: t.replace("id,ir,vi", "ID, IR ,VI").replace("\n", "\n\n").encode(),
+])  # fmt: skip
+def test_tables_from_spreadsheets(folders, make):
+    (folders / "manifest.csv").write_bytes(make("id,ir,vi,split\nx,ir/a.png,vi/a.png,test\ny,ir/b.png,vi/b.png,train\n"))
+    assert folder_dataset(folders).ids == ("x", "y") and folder_dataset(folders, "train").ids == ("y",)
+
+
+def test_tables_that_are_none(folders):
+    for content, words in [(b"\xff\xfe\x00", "UTF-8|not a"), (b"id,ir\nx,ir/a.png\n", "line 2: the columns id, ir and vi are needed; found id, ir"),
+                           ("id,ir,vi\nx,ir/a.png,vi/ä.png\n".encode("latin-1"), "save the table as CSV in UTF-8")]:  # fmt: skip
+        (folders / "manifest.csv").write_bytes(content)
+        with pytest.raises(DataError, match=words):
+            folder_dataset(folders)
+
+
+def test_boxes_of_a_table_with_commas(library):
+    plain = dict.fromkeys(COLUMNS, "") | {"bytes": 1}
+    rows = [plain | {"id": "1", "split": "test", "role": side, "path": f"{side}/1.png"} for side in ("ir", "vi")] + [plain | {"role": "table", "path": "boxes.csv"}]
+    library(rows=rows, classes=["a", "b"], boxes_table="fused")
+    folder = settings.cache_dir() / "data/mine"
+    for side in ("ir", "vi"):
+        write_image(folder / side / "1.png", np.zeros((8, 10)))
+    (folder / "boxes.csv").write_bytes(b"\xef\xbb\xbfid;annotated_on;class;cx;cy;w;h\r\n1;fused;1;0,5;0,5;0,2;0,5\r\n")
+    assert load_dataset("mine")[0].boxes.tolist() == [[1, 4, 2, 6, 6]]
+    (folder / "boxes.csv").write_text("id,annotated_on,class,cx,cy,w,h\n1,fused,2,0.5,0.5,0.2,0.5\n")
+    with pytest.raises(DataError, match="boxes.csv, line 2: the class 2 is beyond"):
+        load_dataset("mine")
+
+
+def test_names_of_sets_in_any_case(library, noise):
+    library(splits={"test": "t"})
+    for side in ("ir", "vi"):
+        noise(settings.cache_dir() / "data/mine" / side / "a.png")
+    assert len(load_dataset("MINE")) == 1 and load_manifest("Mine").name == "mine"
+
+
+def test_a_folder_by_a_pattern(tmp_path, noise):
+    for name in ("1_ir", "1_vi", "2_ir", "2_vi"):
+        noise(tmp_path / "flat" / f"{name}.png")
+    data = load_dataset(tmp_path / "flat", pairs="{id}_ir {id}_vi")
+    assert data.ids == ("1", "2") and data.fingerprint and load_dataset(tmp_path / "flat", pairs="{id}_ir {id}_vi", limit=1).ids == ("1",)
+    with pytest.raises(DataError, match="is no folder"):
+        load_dataset("nowhere", pairs="{id}_ir {id}_vi")
+
+
+def test_transparent_borders_and_fourth_bands(tmp_path):
+    import tifffile
+
+    ir = np.zeros((6, 8, 2), np.uint8)
+    ir[2:] = 100, 255
+    (tmp_path / "set/ir").mkdir(parents=True)
+    Pillow.fromarray(ir).save(tmp_path / "set/ir/1.png")
+    write_image(tmp_path / "set/vi/1.png", np.full((6, 8), 200 / 255))
+    pair = load_dataset(tmp_path / "set")[0]
+    assert (pair.ir[0, :2] * 255).round().eq(200).all() and (pair.ir[0, 2:] * 255).round().eq(100).all()
+    bands = np.random.default_rng(0).integers(0, 256, (6, 8, 4), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "four.tif", bands, photometric="rgb", extrasamples=["unspecified"])
+    four = read_pair(PairFiles("f", tmp_path / "four.tif", tmp_path / "four.tif"))
+    assert np.array_equal(np.rint(four.ir[0].numpy() * 255), bands[..., 3])
+
+
+def test_wrong_types_get_a_sentence():
+    for call, words in [
+        (lambda: load_dataset(None), "name_or_folder of load_dataset must be text or a path"), (lambda: load_dataset("scenes", limit="3"), "limit of load_dataset"),
+        (lambda: load_dataset("scenes", split=1), "split of load_dataset"), (lambda: load_manifest(3), "must be text"), (lambda: collate([1]), "made of pairs, not of int"),
+        (lambda: read_boxes(3), "path of read_boxes"), (lambda: verify(None), "name of verify"), (lambda: settings.device(0), "choice of device"),
+    ]:  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            call()

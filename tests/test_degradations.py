@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fusionrepro.degradations.degradations import KINDS, degrade
+from fusionrepro.errors import InputError
 
 
 @pytest.fixture
@@ -56,3 +57,24 @@ def test_speed():
         start = time.process_time()
         degrade(ir, vi, kind, 0.5)
         assert time.process_time() - start < 2, kind
+
+
+GOOD = torch.rand(2, 1, 8, 9)
+
+
+@pytest.mark.parametrize("ir, vi, strength, words", [
+    (GOOD * 255, GOOD, 0.5, r"ir must lie in 0\.\.1"),
+    (GOOD, GOOD * float("nan"), 0.5, "vi must lie in 0..1 without NaN"),
+    (GOOD, GOOD[..., 1:], 0.5, "differ in number or size"),
+    (GOOD, GOOD[:1], 0.5, "differ in number or size"),
+    (GOOD[0], GOOD, 0.5, r"ir must be a tensor of shape \(N,1,H,W\)"),
+    (GOOD, (GOOD * 255).byte(), 0.5, "vi must hold floating-point values"),
+    (GOOD, GOOD, float("nan"), "between 0 and 1"),
+    (GOOD, GOOD, torch.zeros(3), "one number or 2"),
+    (GOOD, GOOD, "much", "strength of degrade must be a number or Tensor, not 'much'"),
+    (GOOD.numpy(), GOOD, 0.5, "ir of degrade must be Tensor, not ndarray"),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["haze", "blur"])
+def test_sources_are_checked_at_the_door(ir, vi, strength, words, kind):
+    with pytest.raises(InputError, match=words):
+        degrade(ir, vi, kind, strength)

@@ -4,11 +4,13 @@ import contextlib
 import errno
 import hashlib
 import io
+import multiprocessing
 import os
 import re
 import socket
 import tarfile
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -33,7 +35,8 @@ class Server:
         self.files, self.requests = {}, []
         self.break_after = {}  # path: [bytes to send before the connection is cut, one entry a request]
         self.status = {}  # path: [status codes, one entry a request]
-        self.ranges = True
+        self.ranges, self.delay = True, 0
+        self.length = None  # what to say as Content-Length; None: what is right, empty: nothing
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,8 +65,11 @@ class Server:
         handler.send_response(code)
         if code == 206:
             handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        handler.send_header("Content-Length", str(len(body)))
+        if self.length != "":
+            handler.send_header("Content-Length", str(len(body)) if self.length is None else self.length)
+        handler.close_connection = self.length is not None
         handler.end_headers()
+        time.sleep(self.delay)
         if self.break_after.get(path):
             body = body[: self.break_after[path].pop(0)]
             handler.wfile.write(body)
@@ -171,9 +177,9 @@ def test_refused_connection(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_full_disk(server, tmp_path):
+def test_full_disk(server, tmp_path, monkeypatch):
     server.files["/a.bin"] = BYTES
-    (tmp_path / ".a.bin.part").symlink_to("/dev/full")
+    monkeypatch.setattr(download, "open", lambda path, mode: open("/dev/full", "wb"), raising=False)
     with pytest.raises(DownloadError, match="disk is full"):
         fetch_file(f"{server.url}/a.bin", tmp_path / "a.bin", HASH, wait=0)
     assert not (tmp_path / "a.bin").exists()
@@ -183,6 +189,61 @@ def test_unwritable_target(server, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DownloadError, match="cannot write"):
         fetch_file(f"{server.url}/a.bin", tmp_path / "file/a.bin", HASH)
+
+
+FORK = multiprocessing.get_context("fork") if hasattr(os, "fork") else None
+forks = pytest.mark.skipif(FORK is None, reason="needs fork")
+
+
+@forks
+def test_two_processes_fetch_one_file_once(server, tmp_path):
+    """The part files of both would be one: the second waits, and finds the work done."""
+    server.files["/a.bin"], server.delay = BYTES, 0.5
+    both = [FORK.Process(target=fetch_file, args=(f"{server.url}/a.bin", tmp_path / "a.bin", HASH)) for _ in range(2)]
+    for p in both: p.start()
+    for p in both: p.join(60)
+    assert [p.exitcode for p in both] == [0, 0]
+    assert (tmp_path / "a.bin").read_bytes() == BYTES and len(server.requests) == 1 and left(tmp_path) == ["a.bin"]
+
+
+def test_the_users_file_stays_until_its_successor_is_right(server, tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"mine")
+    for body in (None, b"something else", BYTES + b"more"):
+        server.files = {} if body is None else {"/a.bin": body}
+        with pytest.raises(DownloadError):
+            fetch_file(f"{server.url}/a.bin", tmp_path / "a.bin", HASH, wait=0.0, limit=len(BYTES))
+        assert (tmp_path / "a.bin").read_bytes() == b"mine" and left(tmp_path) == ["a.bin"]
+    server.files["/a.bin"] = BYTES
+    assert fetch_file(f"{server.url}/a.bin", tmp_path / "a.bin", HASH).read_bytes() == BYTES
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_no_more_bytes_than_the_file_has(server, tmp_path, told):
+    server.files["/a.bin"], server.length = BYTES * 20, None if told else ""
+    counted = []
+    with pytest.raises(DownloadError, match="larger than the 300000 bytes"):
+        fetch_file(f"{server.url}/a.bin", tmp_path / "a.bin", HASH, count=counted.append, limit=len(BYTES))
+    assert sum(counted) <= (0 if told else len(BYTES) + (1 << 13)) and left(tmp_path) == [] and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("nonsense", ["zzz", "-5", "1e3", ""])
+def test_nonsense_as_content_length(server, tmp_path, nonsense):
+    server.files["/a.bin"], server.length = BYTES, nonsense
+    assert fetch_file(f"{server.url}/a.bin", tmp_path / "a.bin", HASH, wait=0.0).read_bytes() == BYTES
+
+
+def test_a_part_that_is_a_link_is_not_followed(server, tmp_path):
+    server.files["/a.bin"] = BYTES
+    (tmp_path / "precious").write_bytes(b"mine")
+    (tmp_path / ".a.bin.part").symlink_to(tmp_path / "precious")
+    assert fetch_file(f"{server.url}/a.bin", tmp_path / "a.bin", HASH).read_bytes() == BYTES
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+
+
+def test_without_a_hash_nothing_is_continued(server, tmp_path):
+    server.files["/a.bin"] = BYTES
+    (tmp_path / ".a.bin.part").write_bytes(b"of another file")
+    assert fetch_file(f"{server.url}/a.bin", tmp_path / "a.bin").read_bytes() == BYTES
 
 
 # ---- a data set --------------------------------------------------------------------------------------------------------
@@ -261,6 +322,25 @@ def test_one_lost_file_does_not_keep_the_others(server, mirror):
         load_dataset("mine")
     found = verify("mine", progress=False)
     assert set(found.missing) == {"ir/2.png", "vi/2.png"} and found.pairs == 4 and not found.ok
+
+
+def test_an_overloaded_file_does_not_keep_the_others(server, mirror):
+    server.status[mirror[2]] = [503] * 99
+    with pytest.raises(DownloadError, match="status 503"):
+        get("mine", progress=False, wait=0.0)
+    assert len(left(settings.cache_dir() / "data/my/set")) == 9
+
+
+def test_a_users_own_copy_is_not_lost_to_a_failed_download(server, mirror, tmp_path):
+    mine = write_image(tmp_path / "own/ir/0.png", np.zeros((4, 4)))
+    content = mine.read_bytes()
+    good, server.files = server.files, {}
+    with pytest.raises(DownloadError):
+        get("mine", folder=tmp_path / "own", progress=False)
+    assert mine.read_bytes() == content
+    server.files = good
+    get("mine", folder=tmp_path / "own", progress=False)
+    assert left(tmp_path / "own/ir") == [f"{i}.bmp" for i in range(5)], "the verified successor stands in for it"
 
 
 def test_wrong_picture_is_refused(server, mirror):
@@ -391,6 +471,68 @@ def test_broken_archives(tmp_path):
     assert left(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("head, words", [
+    (b"Rar!\x1a\x07\x01\x00" + bytes(50), "is a RAR archive.*by hand into"),
+    (b"7z\xbc\xaf\x27\x1c" + bytes(50), "is a 7z archive.*by hand into"),
+    (b"\x28\xb5\x2f\xfd" + bytes(50), "Zstandard"),
+    (b"\n<!DOCTYPE html><html>", "is a web page"),
+    (b"PK\x07\x08" + bytes(50), "one part of a split archive"),
+])  # fmt: skip
+def test_whole_archives_of_other_kinds_are_not_called_damaged(mirror, tmp_path, head, words):
+    (tmp_path / "a.zip").write_bytes(head)
+    for call in (lambda: unpack(tmp_path / "a.zip", tmp_path / "out"), lambda: get("mine", archive=tmp_path / "a.zip", progress=False)):
+        with pytest.raises(DataError, match=words):
+            call()
+
+
+def test_an_encrypted_archive_is_named(tmp_path):
+    content = bytearray(a_zip(tmp_path / "a.zip", {"x": b"secret"}).read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag in the central directory
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match="is encrypted.*by hand, with its password"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("make, name", [(a_zip, "a.zip"), (a_tar, "a.tar.gz")])
+def test_a_bomb_does_not_unpack(tmp_path, monkeypatch, make, name):
+    archive = make(tmp_path / name, {f"{i}.bin": bytes(1 << 20) for i in range(3)})
+    monkeypatch.setattr(download, "_BOMB", (1 << 20, 100))
+    with pytest.raises(DataError, match="more than 100 times its own size"):
+        unpack(archive, tmp_path / "out")
+    assert left(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("damage", range(40))
+def test_a_damaged_archive_is_one_sentence(tmp_path, damage):
+    make, name = ((a_zip, "a.zip"), (a_tar, "a.tgz"))[damage % 2]
+    content = bytearray(make(tmp_path / name, {"a/x": b"some bytes" * 9, "a/y": b"others"}).read_bytes())
+    content[np.random.default_rng(damage).integers(len(content))] ^= 1 << damage % 8
+    (tmp_path / name).write_bytes(content)
+    with contextlib.suppress(DataError):
+        unpack(tmp_path / name, tmp_path / "out")
+    assert not [p for p in tmp_path.glob("out/.*")]
+
+
+def test_the_folder_around_everything_is_left_away(tmp_path):
+    made = {"MSRS-main/test/ir/1.png": b"one", "MSRS-main/README.md": b"read", "__MACOSX/MSRS-main/._README.md": b"litter"}
+    assert len(unpack(a_zip(tmp_path / "a.zip", made), tmp_path / "out")) == 2
+    assert (tmp_path / "out/test/ir/1.png").read_bytes() == b"one" and not (tmp_path / "out/__MACOSX").exists()
+    unpack(a_zip(tmp_path / "b.zip", {"infrared/test/1.png": b"one", "visible/test/1.png": b"two"}), tmp_path / "two")
+    assert (tmp_path / "two/infrared/test/1.png").is_file(), "two folders side by side are what is meant"
+
+
+@forks
+def test_what_a_killed_unpacking_left_is_cleaned(tmp_path, monkeypatch):
+    archive = a_zip(tmp_path / "a.zip", {"x": b"x", "y": b"y"})
+    with monkeypatch.context() as m:
+        m.setattr(download, "_move_into", lambda *a: os._exit(9))
+        (killed := FORK.Process(target=unpack, args=(archive, tmp_path / "out"))).start()
+        killed.join(60)
+    assert killed.exitcode == 9 and len(list((tmp_path / "out").iterdir())) == 1
+    unpack(archive, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["x", "y"]
+
+
 def test_full_disk_while_unpacking(tmp_path, monkeypatch):
     def full(*a):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -405,4 +547,12 @@ def test_full_disk_while_unpacking(tmp_path, monkeypatch):
 def test_archive_fetched_by_hand_becomes_the_data_set(mirror, tmp_path):
     made = {f"{p.parent.name}/{p.name}": p.read_bytes() for p in (tmp_path / "made").rglob("*.png")}
     got = get("mine", archive=a_zip(tmp_path / "mine.zip", made), progress=False)
-    assert len(got.new) == 10 and verify("mine", progress=False).ok
+    assert len(got.new) == 10 and verify("mine", progress=False).ok and got.found == "5 pairs of the split test can be read."
+
+
+def test_archive_with_folders_around_the_set(mirror, tmp_path):
+    made = {f"mine-main/data/{p.parent.name}/{p.name}": p.read_bytes() for p in (tmp_path / "made").rglob("*.png")}
+    get("mine", archive=a_zip(tmp_path / "mine.zip", made), progress=False)
+    assert len(load_dataset("mine")) == 5
+    got = get("mine", archive=a_zip(tmp_path / "else.zip", {"a/x.txt": b"x"}), folder=tmp_path / "else", progress=False)
+    assert "no pair" in got.found

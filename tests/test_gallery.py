@@ -8,19 +8,20 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from fusionrepro.data.pairs import Pair
 from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.fusing import fuse
 from fusionrepro.gallery import entry as rooms
 from fusionrepro.gallery import hang, identity
+from fusionrepro.gallery.cli import app
 from fusionrepro.gallery.conditions import CLEAN, attack, degradation, parse
 from fusionrepro.gallery.entry import Entry
 from fusionrepro.gallery.make import Task, make, table, tasks
@@ -306,7 +307,7 @@ def test_conditions_as_words():
 
 
 def test_make_fills_scores_and_tells(runs):
-    wanted = tasks(["scenes"], ["average", "maximum"], ["clean", "haze"], limit=2, side=48, preset="default", metrics=("EN", "VIF"))
+    wanted = tasks(["scenes"], ["average", "maximum"], ["clean", "haze"], limit=2, side=64, preset="default", metrics=("EN", "VIF"))
     told = []
     done = make(wanted, told=told.append)
     assert [d.new for d in done] == [2, 2, 2, 2] and told[-1].tasks == 4 and told[-1].pictures == 8 and told[-1].left == 0
@@ -358,26 +359,24 @@ def test_killed_in_the_middle_and_taken_up_again(runs, tmp_path):
 # ---- the command -------------------------------------------------------------------------------------------------------
 
 
-def run(*words: str, runs: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "fusionrepro", "gallery", *words]
-    return subprocess.run(command, env=os.environ | {"FUSIONREPRO_RUNS_PATH": str(runs)}, capture_output=True, text=True)
+def run(*words: str):
+    return CliRunner().invoke(app, list(words))
 
 
 def test_the_command_from_making_to_taking_down(runs, tmp_path):
-    made = run("make", "--sets", "scenes", "--models", "average,copy_vi", "--limit", "2", "--side", "64", "--metrics", "EN,Qabf", "-o", str(tmp_path / "t.csv"), runs=runs)
-    assert made.returncode == 0, made.stderr
+    common = ("--models", "average,copy_vi", "--limit", "2", "--side", "64")
+    made = run("make", "--sets", "scenes", *common, "--metrics", "EN,Qabf", "-o", str(tmp_path / "t.csv"))
+    assert made.exit_code == 0, made.output
     frame = pd.read_csv(tmp_path / "t.csv")
     assert set(frame["method"]) == {"Average", "Copy of the visible"} and set(frame["provenance"]) == {"classic", "control: no fusion"}
-    listed = run("list", runs=runs)
-    assert "2 entries, 4 pictures" in listed.stdout
-    sheet = run("show", "scenes", "--models", "average,copy_vi", "--limit", "2", "--side", "64", "-o", str(tmp_path / "s.png"), runs=runs)
-    assert sheet.returncode == 0, sheet.stderr
+    assert "2 entries, 4 pictures" in run("list").output
+    sheet = run("show", "scenes", *common, "-o", str(tmp_path / "s.png"))
+    assert sheet.exit_code == 0, sheet.output
     assert Image.open(tmp_path / "s.png").size[0] > 300
-    kept = run("clean", runs=runs)
-    assert kept.returncode == 1 and "--yes" in kept.stderr
-    assert "nothing to delete" in run("clean", "--stale", "--yes", runs=runs).stdout
-    gone = run("clean", "--models", "average", "--yes", runs=runs)
-    assert "1 entries deleted" in gone.stdout and len(list(runs.glob("gallery/*/*/*/record.json"))) == 1
+    assert "--yes" in str(run("clean").exception), "nothing is deleted unasked"
+    assert "nothing to delete" in run("clean", "--stale", "--yes").output
+    gone = run("clean", "--models", "average", "--yes")
+    assert "1 entries deleted" in gone.output and len(list(runs.glob("gallery/*/*/*/record.json"))) == 1
 
 
 def test_stale_entries_are_known(runs):

@@ -1,6 +1,7 @@
 """Ledger, printed numbers, comparison, claims, runs and the report."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -8,14 +9,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from fusionrepro import settings
-from fusionrepro.errors import FusionReproError, InputError
-from fusionrepro.reproduction import claims, compare, ledger, readme, recorded, report, ship
-from fusionrepro.reproduction.run import plan, start_run
-from fusionrepro.reproduction.training import read_recipe
+from fusionrepro.errors import DataError, FusionReproError, InputError
+from fusionrepro.gallery.provenance import Provenance, provenance_of, trained_here
+from fusionrepro.registry import METHODS
+from fusionrepro.reproduction import claims, compare, expect, ledger, readings, readme, recorded, report, ship
+from fusionrepro.reproduction.run import _guesses, paper_recipe, plan, start_run
+from fusionrepro.reproduction.training import read_recipe, train
+from fusionrepro.training.store import load
 
 ROOT = Path(__file__).resolve().parents[1]
 # Counted on the printed tables: rows times columns.
@@ -151,14 +157,114 @@ def test_a_row_never_stands_beside_the_number_of_another_set(data, why):
     assert (item["verdict"], item["paper"], item["why"]) == ("not comparable", None, why)
 
 
+# ---- verdicts are per row ----------------------------------------------------------------------------------------------
+
+ROWS = {  # paper -> a table, one of its sets as we call it, a rival, a column, the conditions of its own row
+    "smfnet": ("table1", "tno", "DenseFuse", "EN", {"post": "minmax", "preset": "smfnet"}),
+    "daefuse": ("table1", "tno", "U2Fusion", "SD", {"post": "minmax", "rounding": "round", "preset": "cddfuse"}),
+    "derun": ("table1", "llvip", "U2Fusion", "EN", {"post": "clip", "preset": "derun"}),
+}
+
+
+def own_row(slug: str, pairs: int = 1083, **changes) -> Provenance:
+    """A network trained as published, but for `changes`."""
+    paper = ledger.paper(slug)
+    published = paper_recipe(slug, "paper").override(**readings.fields_of(slug, paper.reading))
+    return trained_here(published.override(**changes), published, pairs, 1083)
+
+
+def verdict_of_row(slug: str, row: str, provenance, value=None, data: str = "", n: int | None = None, reading: str | None = None, **facts) -> dict:
+    name, where, _, column, conditions = ROWS[slug]
+    paper = ledger.paper(slug)
+    set_ = next(s for s in paper.sets.values() if s.set == where)
+    printed = next(v for v in ledger.paper_values(slug)[name] if (v.data, v.row, v.column) == (set_.name, row, column))
+    frame = pd.DataFrame([{"method": row, column: printed.number if value is None else value, "provenance": provenance, "facts": conditions | facts}])
+    cells = compare.long_form(frame, "method", data or where, set_.pairs if n is None else n)
+    told = compare.Conditions("laptop", {"preset": conditions["preset"]}, paper.reading if reading is None else reading)
+    return compare.items(paper, paper.artifact(name), cells, told)[0]
+
+
+@pytest.mark.parametrize("slug", ROWS)
+def test_a_row_under_the_papers_conditions_is_compared(slug):
+    own = "DeRUN" if slug == "derun" else "Ours"
+    assert verdict_of_row(slug, own, own_row(slug))["verdict"] == "match"
+    rival = Provenance("published", "published weights, unverified")
+    theirs = {"post": "minmax_rgb", "rounding": "floor", "own post": "yes"}
+    assert verdict_of_row(slug, ROWS[slug][2], rival, **theirs)["verdict"] == "match", "a rival is saved as its own program saves it, in every profile"
+    assert verdict_of_row(slug, ROWS[slug][2], rival, value=99.0, **theirs)["verdict"] == "differs"
+    foreign = verdict_of_row(slug, ROWS[slug][2], rival, **theirs | {"own post": "no"})
+    assert foreign["verdict"] == "not comparable" and "post minmax_rgb" in foreign["why"]
+
+
+@pytest.mark.parametrize("slug", ROWS)
+@pytest.mark.parametrize(
+    "pairs, changes, table, why",
+    [
+        (12, {}, {}, "pairs 12 instead of 1083"),
+        (1083, {"epochs": 1}, {}, "epochs"),
+        (1083, {"crop": 32}, {}, "crop 32 instead of 128"),
+        (1083, {"batch": 1}, {}, "batch 1 instead of"),
+        (1083, {"width": 4}, {}, "width 4 instead of"),
+        (1083, {}, {"post": "minmax_rgb"}, "post minmax_rgb instead of"),
+        (1083, {}, {"size": "longer side 96"}, "longer side 96"),
+        (1083, {}, {"data": "msrs128"}, "msrs128 instead of"),
+        (1083, {}, {"n": 5}, "5 pairs instead of"),
+    ],
+)
+def test_less_than_the_paper_is_a_reason_of_its_own(slug, pairs, changes, table, why):
+    item = verdict_of_row(slug, "DeRUN" if slug == "derun" else "Ours", own_row(slug, pairs, **changes), **table)
+    assert item["verdict"] == "not comparable" and any(why in r for r in item["reasons"]), item["why"]
+
+
+def test_another_reading_than_the_papers_is_a_reason():
+    item = verdict_of_row("smfnet", "Ours", own_row("smfnet"), reading="ours")
+    assert "reading 'ours' instead of 'released'" in item["reasons"]
+
+
+@pytest.mark.parametrize("slug, row", [("smfnet", "Ours"), ("daefuse", "Ours"), ("derun", "DeRUN")])
+def test_controls_and_shipped_weights_are_never_matches(slug, row):
+    for provenance in (Provenance("control", "control: no fusion"), provenance_of(METHODS[slug], load(slug))):
+        assert verdict_of_row(slug, row, provenance)["verdict"] == "not comparable"
+
+
+def test_a_guessed_formula_gives_no_match():
+    name, _, _, _, conditions = ROWS["derun"]
+    printed = next(v for v in ledger.paper_values("derun")[name] if (v.data, v.row, v.column) == ("LLVIP", "DeRUN", "UIQI"))
+    guess = {"UIQI": "the formula is inferred from magnitudes"}
+    item = compare._judge(printed.number, printed, [], {"match": 0.02, "close": 0.1}, guess["UIQI"])
+    assert item["verdict"] == "close" and "inferred" in item["why"]
+    assert _guesses("derun", ["UIQI", "EN", "ms"]) == guess
+
+
+def test_a_training_set_that_is_not_whole_is_refused(tmp_path, monkeypatch):
+    for side in ("ir", "vi"):
+        folder = tmp_path / "msrs" / "train" / side
+        folder.mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(np.full((48, 64), 10 * i, np.uint8)).save(folder / f"{i}.png")
+    gpu = paper_recipe("smfnet", "gpu")
+    with pytest.raises(DataError, match="msrs has 2 of its 1083 train pairs"):
+        expect.check_training_set(gpu, tmp_path)
+    expect.check_training_set(gpu, tmp_path, limited=True)
+    expect.check_training_set(paper_recipe("smfnet", "laptop"), tmp_path)
+    monkeypatch.setenv("FUSIONREPRO_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="-p limit=2"):
+        train("smfnet:paper", progress=False)
+
+
+@pytest.mark.parametrize("slug", ["a2rnet", "smfnet", "daefuse", "msfam", "derun"])
+def test_what_a_training_takes_is_said_before_it_starts(slug):
+    recipe = paper_recipe(slug, "paper")
+    found = expect.expectation(recipe, 100)
+    assert found["steps"] == recipe.epochs * math.ceil(100 * recipe.repeat / recipe.batch) and 0.1 < found["GiB"] < 40 and found["PFLOP"] > 0
+    assert expect.expectation(recipe, 200)["PFLOP"] == pytest.approx(2 * found["PFLOP"], rel=0.05)
+    assert "recorded yet" in expect.told(recipe, 100)
+
+
 def attacked_row(artifact: str, row: str, experiment: dict, n=361, data="msrs", reading="released", pairs=1083, facts=None, **recipe) -> list[dict]:
     """The cells of a table of A2RNet that a whole run in the paper profile would make, or one with these changes."""
-    from fusionrepro.gallery.provenance import trained_here
-    from fusionrepro.reproduction.readings import fields_of
-    from fusionrepro.reproduction.run import paper_recipe
-
     paper = ledger.paper("a2rnet")
-    published = paper_recipe("a2rnet", "paper").override(**fields_of("a2rnet", reading), **experiment)
+    published = paper_recipe("a2rnet", "paper").override(**readings.fields_of("a2rnet", reading), **experiment)
     about = {"post": "minmax_rgb", "rounding": "floor", "own post": "no", "size": "own size", **(facts or {})}
     made = trained_here(published.override(**recipe), published, pairs, paper.training["pairs"])
     columns = {"EN": 6.5, "SD": 8.4, "PSNR": 63.4, "CC": 0.6, "SCD": 1.4}
@@ -169,17 +275,17 @@ def attacked_row(artifact: str, row: str, experiment: dict, n=361, data="msrs", 
     return [i for i in found if i["column"] in columns and i["row"] == row]
 
 
-ROWS = [("table2", "M3", {}), ("table2", "M1", {"unet": False}), ("fig1", "without robust operations", {"adversarial": False})]
+ATTACKED = [("table2", "M3", {}), ("table2", "M1", {"unet": False}), ("fig1", "without robust operations", {"adversarial": False})]
 
 
-@pytest.mark.parametrize("artifact, row, experiment", ROWS)
+@pytest.mark.parametrize("artifact, row, experiment", ATTACKED)
 def test_a2rnet_as_published_is_compared(artifact, row, experiment):
     found = attacked_row(artifact, row, experiment)
     assert len(found) == 5 and all(i["verdict"] in ("match", "close", "differs") for i in found), [i["why"] for i in found]
     assert all(i["verdict"] != "not comparable" for i in attacked_row(artifact, row, experiment, recompute="none", seed=5)), "they change no weights"
 
 
-@pytest.mark.parametrize("artifact, row, experiment", ROWS)
+@pytest.mark.parametrize("artifact, row, experiment", ATTACKED)
 @pytest.mark.parametrize(
     "changes, why",
     [
@@ -199,7 +305,7 @@ def test_a2rnet_otherwise_is_not_compared(artifact, row, experiment, changes, wh
     assert len(found) == 5 and all(i["verdict"] == "not comparable" and why in i["why"] for i in found), [i["why"] for i in found]
 
 
-@pytest.mark.parametrize("artifact, row, experiment", ROWS)
+@pytest.mark.parametrize("artifact, row, experiment", ATTACKED)
 @pytest.mark.parametrize("data, why", [("tno", "tno instead of MFNet"), ("scenes", "procedural pairs instead of MFNet")])
 def test_a2rnet_on_another_set_stands_beside_no_printed_number(artifact, row, experiment, data, why):
     found = attacked_row(artifact, row, experiment, data=data)
@@ -425,6 +531,22 @@ def test_a_kept_study_is_finished_and_says_how_it_was_made(tmp_path, monkeypatch
     assert kept == tmp_path / "results" / "comparison.csv" and list(pd.read_csv(kept)["rank"]) == [1.0, 2.0]
     facts = json.loads(kept.with_suffix(".json").read_text())
     assert facts["profile"] == "smoke" and facts["seed"] == 1 and facts["notes"] and facts["versions"]["torch"]
+
+
+def test_a_shipped_training_says_what_it_was_trained_on_and_by_which_loss(tmp_path, monkeypatch):
+    from fusionrepro.derun import training
+
+    monkeypatch.setattr(ship, "TESTS", ("scenes",))
+    recipe = training.recipe("smoke", objective="ours", data="scenes+phantoms_gfp", limit=1, crop=24, stages=2, epochs=2, repeat=4)
+    training.train(recipe, tmp_path / "run", "cpu", progress=False, stop_after=1)
+    with pytest.raises(InputError, match="holds no finished training"):
+        ship.ship_training(tmp_path / "run", 1, tmp_path / "weights")
+    training.train(recipe, tmp_path / "run", "cpu", progress=False)
+    path = ship.ship_training(tmp_path / "run", 1, tmp_path / "weights")
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["data"] == "trained on 2 pairs of scenes:train, phantoms_gfp:train, crops of 24 pixels" and card["training"].startswith("4 steps, batch 4")
+    assert card["loss"].startswith("ours, not the paper's") and card["recipe"]["objective"] == "ours" and card["recipe_hash"] == recipe.hash
+    assert [(m["data"], m["pairs"]) for m in card["metrics"]] == [("scenes", 1)] and card["test_data"]["scenes/test"]["pairs"] == 1
 
 
 # ---- runs --------------------------------------------------------------------------------------------------------------
@@ -734,7 +856,7 @@ def test_claims_stand_beside_the_papers_own_table_and_the_kept_run(laptop):
     run = start_run("a2rnet", "smoke", 0)
     own = json.loads((run.folder / "results.json").read_text())["claims"]
     first = own[0] | {"verdict": "not decided", "why": "a copy passes, too", "in_paper": {"verdict": "fails", "why": "0.5831 against 0.584"}}
-    damage(run, claims=[first, *own[1:]])
+    damage(run, claims=[first, *({k: v for k, v in c.items() if k != "in_paper"} for c in own[1:])])
     view = report.paper_view(ledger.paper("a2rnet"), next(r for r in report.recorded_runs()[0] if r.profile == "smoke"), [], recorded.kept_run("a2rnet"))
     assert [where for where, *_ in view["claims"][0]["verdicts"]] == ["this run", "the paper's own table", "kept laptop run"]
     assert [where for where, *_ in view["claims"][1]["verdicts"]] == ["this run", "kept laptop run"]

@@ -17,7 +17,7 @@ from fusionrepro import registry
 from fusionrepro.errors import CheckpointError, InputError
 from fusionrepro.nn.fusion import FusionModel
 from fusionrepro.training import store
-from fusionrepro.training.checkpoint import load_tensors
+from fusionrepro.training.checkpoint import load_module, load_tensors, save_tensors
 
 
 class Tiny(FusionModel):
@@ -211,3 +211,18 @@ def test_files_that_cannot_be_used_are_one_sentence_and_run_no_code(tmp_path, mo
             store.load(name, weights=path)
         assert path.name in str(e.value) and "\n" not in str(e.value), path
     assert not (tmp_path / "unpickled.txt").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_whole_numbers_are_no_weights(dtype):
+    module = torch.nn.Linear(2, 3)
+    with pytest.raises(CheckpointError, match="2 tensors of another type.*weight is .* instead of float32"):
+        load_module(module, {k: torch.ones_like(v, dtype=dtype) for k, v in module.state_dict().items()}, "a.safetensors", "give another file.")
+
+
+@pytest.mark.parametrize("options", ["levels", ["levels"], {"levels": 1_000_000}, {"levels": {"deep": 1}}, {"levels": float("inf")}])
+def test_options_that_no_network_has(tmp_path, options):
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, {"w": torch.zeros(1)}, {"model": "msfam", "options": options})
+    with pytest.raises(CheckpointError, match="options that no network has"):
+        store.load("msfam", weights=path)

@@ -7,7 +7,6 @@ import torch
 from fusionrepro.baselines.simple import Average, Maximum
 from fusionrepro.data.pairs import Pair
 from fusionrepro.reproduction import study
-from fusionrepro.reproduction.protocol import measure
 
 
 @pytest.fixture
@@ -50,14 +49,15 @@ def test_scores_hold_the_mean_and_its_interval(frame):
 
 def test_conditions_change_what_is_seen_and_the_attack_stays_in_its_ball():
     ir, vi = torch.rand(2, 1, 1, 32, 40, generator=torch.Generator().manual_seed(0))
-    found = {name: make(Maximum(), ir, vi, "a") if make else (ir, vi) for name, make in study.conditions(steps=3).items()}
+    seen = lambda condition, model: condition.disturb(model, ir, vi, "a") if condition.disturb else (ir, vi)
+    found = {name: seen(condition, Maximum()) for name, condition in study.conditions(steps=3).items()}
     assert list(found) == ["clean", "attacked", "hazy", "rainy", "dark", "noisy"]
-    for name, (_, seen) in found.items():
-        assert (seen - vi).abs().max() == 0 if name == "clean" else (seen - vi).abs().max() > 1e-3
+    for name, (_, other) in found.items():
+        assert (other - vi).abs().max() == 0 if name == "clean" else (other - vi).abs().max() > 1e-3
     assert max((a - b).abs().max() for a, b in zip(found["attacked"], (ir, vi), strict=True)) <= 4 / 255 + 1e-6
-    again = study.conditions(steps=3)["attacked"](Maximum(), ir, vi, "a")
+    again = seen(study.conditions(steps=3)["attacked"], Maximum())
     assert torch.equal(again[0], found["attacked"][0]), "seeded"
-    other = study.conditions(steps=3)["attacked"](Average(), ir, vi, "a")
+    other = seen(study.conditions(steps=3)["attacked"], Average())
     assert not torch.equal(other[0], again[0]), "every model is attacked through its own gradient"
 
 
@@ -67,9 +67,8 @@ def test_every_pair_of_a_set_gets_its_own_pattern_and_every_run_and_method_the_s
     pairs = [Pair(name, ir, vi) for name in ("001", "002")]  # the same picture twice, so that only the pattern differs
 
     def seen(method=Maximum, seed=0):
-        disturb = study.conditions(seed=seed)[condition]
-        found = measure(method(), pairs, metrics=["EN"], preset="default", disturb=disturb, keep=["001", "002"])
-        return [found.seen[p.id][1] for p in pairs]
+        disturb = study.conditions(seed=seed)[condition].disturb
+        return [disturb(method(), p.ir[None], p.vi[None], p.id)[1][0] for p in pairs]
 
     first, second = seen()
     assert (first - second).abs().max() > 1e-3

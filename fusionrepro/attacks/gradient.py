@@ -13,18 +13,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, unknown
+from ..errors import InputError, typed, unknown
 from ..nn.fusion import check_pair
 
 # %% ../../nbs/attacks/00_gradient.ipynb #81ecdcae
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+@typed
 def mse_to(
     reference: Tensor,  # (N,1,H,W), what the fused image should be
 ) -> Objective:
     "The mean squared distance from a reference"
     return lambda fused, ir, vi: (fused - reference).square().mean()
 
+@typed
 def away_from_clean(
     model: nn.Module,  # the fusion model that will be attacked
     ir: Tensor,        # (N,1,H,W), clean
@@ -37,6 +39,7 @@ def away_from_clean(
 # %% ../../nbs/attacks/00_gradient.ipynb #3a0a19f8
 OBJECTIVES = ("mse_to", "away_from_clean")
 
+@typed
 def objective_for(
     name: str,                        # one of OBJECTIVES
     model: nn.Module,                 # the fusion model that will be attacked
@@ -119,6 +122,7 @@ def gradients(model, ir: Tensor, vi: Tensor, objective: Objective, which: str) -
     return found
 
 # %% ../../nbs/attacks/00_gradient.ipynb #56d4f68c
+@typed
 @torch.inference_mode(False)
 def pgd(
     model: nn.Module,         # a fusion model, `model(ir, vi)`
@@ -151,6 +155,7 @@ def pgd(
     return adv[0], adv[1]
 
 # %% ../../nbs/attacks/00_gradient.ipynb #df38b760
+@typed
 def fgsm(
     model: nn.Module,      # a fusion model, `model(ir, vi)`
     ir: Tensor,            # (N,1,H,W), 0..1

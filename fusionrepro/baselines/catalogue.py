@@ -108,7 +108,7 @@ def _weights(row: Method, here: bool) -> tuple[str, str]:
 
 def _verified(row: Method, levels: dict) -> str:
     if level := levels.get(row.name):
-        return f"within {level['largest']} grey levels, mean {level['mean']:.2g}, {level['psnr']:.1f} dB ({level['pictures']} pictures)"
+        return f"within {level['largest']} grey levels, mean {level['mean']:.2g}, {level['psnr']:.1f} dB ({level['pictures']} pictures, the worst {level['worst_psnr']:.1f} dB)"
     if row.published and not published(row.name).scenes: return "weights load; no published picture"
     return "no published weights" if row.kind == "learned" and not row.published else ""
 

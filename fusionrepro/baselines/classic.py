@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BORDERS', 'border_index', 'extend', 'box_mean', 'filter_matrix', 'separable', 'gaussian_taps', 'principal_weights',
-           'as_uint8', 'ClassicModel', 'through_jpeg', 'as_vifb']
+           'as_uint8', 'ClassicModel', 'through_jpeg', 'vifb_loader', 'as_vifb']
 
 # %% ../../nbs/baselines/09_classic.ipynb #58641a15
 import io
@@ -134,7 +134,7 @@ def as_uint8(
 # %% ../../nbs/baselines/09_classic.ipynb #e306c30d
 class ClassicModel(FusionModel):
     "A method without training that also fuses colour channels, as the benchmarks did"
-    jpeg_sources: bool = False  # the benchmark's wrapper saved the sources as JPEG once more before fusing
+    jpeg_sources: bool = False  # the benchmark's wrapper saved the sources as JPEG once more before fusing, see `vifb_loader`
 
     def fuse_channels(self,
         ir: Tensor,  # (N,C,H,W), 0..1
@@ -154,13 +154,26 @@ def through_jpeg(
     Pillow.fromarray(pixels).save(file := io.BytesIO(), format="JPEG", quality=quality)
     return np.array(Pillow.open(file))
 
+def _colour(pixels: np.ndarray) -> np.ndarray: return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)
+
+def vifb_loader(
+    ir: np.ndarray,  # (H,W) or (H,W,3), uint8
+    vi: np.ndarray,  # (H,W,3), uint8
+) -> tuple[np.ndarray, np.ndarray]:  # (H,W,3) each: what the method gets to see
+    "The sources saved as JPEG and read back into one array: a grey infrared file overwrites the visible green and leaves its own place black"
+    ir, vi = through_jpeg(ir), through_jpeg(vi)
+    if ir.ndim == vi.ndim: return _colour(ir), _colour(vi)
+    vi = vi.copy()
+    vi[..., 1] = ir
+    return np.zeros_like(vi), vi
+
 def as_vifb(
     model: ClassicModel,
-    ir: np.ndarray,      # (H,W,3), uint8
+    ir: np.ndarray,      # (H,W) or (H,W,3), uint8
     vi: np.ndarray,      # (H,W,3), uint8
 ) -> np.ndarray:         # (H,W,3), uint8
     "What the benchmark VIFB would publish for a pair: computed in 64 bit, saved as JPEG"
-    if model.jpeg_sources: ir, vi = through_jpeg(ir), through_jpeg(vi)
+    ir, vi = vifb_loader(ir, vi) if model.jpeg_sources else (_colour(ir), _colour(vi))
     planes = (torch.from_numpy(x.copy()).double().permute(2, 0, 1)[None] / 255 for x in (ir, vi))
     with torch.inference_mode(): fused = model.fuse_channels(*planes)
     return through_jpeg(as_uint8(255 * fused)[0].permute(1, 2, 0).numpy().astype(np.uint8))

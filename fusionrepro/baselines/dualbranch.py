@@ -44,7 +44,7 @@ def _conv(cin: int, cout: int, stride: int = 1) -> nn.Conv2d: return nn.Conv2d(c
 # %% ../../nbs/baselines/31_dualbranch.ipynb #2929f822
 class DualBranch(FusionModel):
     "Detail and semantic codes of both sources, mixed and decoded"
-    name, multiple = "dualbranch", 8
+    name = "dualbranch"
     def __init__(self,
         rule: str = "channel",  # how codes mix: channel, sum or l1
     ):
@@ -56,14 +56,15 @@ class DualBranch(FusionModel):
         self.decoder = nn.ModuleList(_conv(a, b) for a, b in ((128, 64), (64, 32), (32, 16), (16, 1)))
 
     def encode(self,
-        x: Tensor,  # (N,1,H,W), 0..1, sides multiples of 8
+        x: Tensor,  # (N,1,H,W), 0..1
     ) -> Tensor:    # (N,128,H,W), detail first
         "The code of one picture"
         first = act(self.first(x))
         fine, coarse = act(self.detail(first)), first
         for conv in self.dense: fine = torch.cat([fine, act(conv(fine))], 1)
         for conv in self.semantic: coarse = act(conv(coarse))
-        return torch.cat([fine, F.interpolate(coarse, x.shape[-2:], mode="bilinear", align_corners=True)], 1)
+        wide = F.interpolate(coarse, scale_factor=8, mode="bilinear", align_corners=True)      # larger than the picture unless its sides are multiples of 8
+        return torch.cat([fine, F.interpolate(wide, x.shape[-2:], mode="bilinear", align_corners=True)], 1)
 
     def decode(self,
         x: Tensor,  # (N,128,H,W)

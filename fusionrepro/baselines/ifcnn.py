@@ -18,7 +18,7 @@ from ..nn.fusion import FusionModel
 # %% ../../nbs/baselines/25_ifcnn.ipynb #8d135526
 RULES = ("max", "mean", "sum")
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_GREY = (0.114, 0.587, 0.299)  # red, green, blue taken for blue, green, red
+_GREY = tuple(k / 2**14 for k in (4899, 9617, 1868))  # BT.601 as OpenCV counts
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor: return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, 3, 1, 1)
 

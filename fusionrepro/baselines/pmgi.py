@@ -24,42 +24,47 @@ class Layer(nn.Module):
         cout: int = 16,          # channels out
         kernel: int = 3,         # side of the kernel
         statistics: str = "own", # at test time: own or stored
+        scale: bool = False,     # at test time: with the norm's scale and offset
     ):
         super().__init__()
         if statistics not in STATISTICS: raise unknown("statistics", statistics, STATISTICS)
         self.conv, self.norm = nn.Conv2d(cin, cout, kernel, padding=kernel // 2), nn.BatchNorm2d(cout, eps=1e-5)
-        self.statistics = statistics
+        self.statistics, self.scale = statistics, scale
 
     def forward(self,
         x: Tensor,  # (N,cin,H,W)
     ) -> Tensor:    # (N,cout,H,W)
         "The layer"
-        x, norm = self.conv(x), self.norm
-        own = not self.training and self.statistics == "own"
-        # One pixel has no deviation: what is left of it is the offset.
-        many = x.shape[-1] * x.shape[-2] > 1
-        x = F.instance_norm(x, weight=norm.weight, bias=norm.bias, eps=norm.eps) if own and many else 0 * x + norm.bias[:, None, None] if own else norm(x)
-        return F.leaky_relu(x, 0.2)
+        return F.leaky_relu(self.norm(self.conv(x)) if self.training else self._at_test(self.conv(x)), 0.2)
+
+    def _at_test(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        scale = {"weight": norm.weight, "bias": norm.bias} if self.scale else {}
+        if self.statistics == "stored": return F.batch_norm(x, norm.running_mean, norm.running_var, eps=norm.eps, **scale)
+        if x.shape[-1] * x.shape[-2] > 1: return F.instance_norm(x, eps=norm.eps, **scale)
+        return 0 * x + norm.bias[:, None, None] if self.scale else 0 * x       # one pixel has no deviation
 
 # %% ../../nbs/baselines/27_pmgi.ipynb #a8e80113
 class Path(nn.Module):
     "Four dense layers, two of which also hear the other path"
     def __init__(self,
         statistics: str = "own",  # of the norms at test time
+        scale: bool = False,      # and whether they scale
     ):
         super().__init__()
         sizes = ((3, 5), (16, 3), (48, 3), (64, 3))
-        self.layers = nn.ModuleList(Layer(cin, kernel=k, statistics=statistics) for cin, k in sizes)
-        self.transfers = nn.ModuleList(Layer(32, kernel=1, statistics=statistics) for _ in range(2))
+        self.layers = nn.ModuleList(Layer(cin, kernel=k, statistics=statistics, scale=scale) for cin, k in sizes)
+        self.transfers = nn.ModuleList(Layer(32, kernel=1, statistics=statistics, scale=scale) for _ in range(2))
 
 class PMGI(FusionModel):
     "Gradient and intensity path with two transfers"
-    name, post, rounding = "pmgi", "minmax", "floor"
+    name, post = "pmgi", "minmax"
     def __init__(self,
         statistics: str = "own",  # of the norms at test time: own or stored
+        scale: bool = False,      # the norms' scale and offset at test time, which the released program never loads
     ):
         super().__init__()
-        self.intensity, self.gradient = Path(statistics), Path(statistics)
+        self.intensity, self.gradient = Path(statistics, scale), Path(statistics, scale)
         self.last = nn.Conv2d(128, 1, 1)
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:

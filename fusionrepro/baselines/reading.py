@@ -1,15 +1,17 @@
-"""The authors' state dicts with our names: what the readers of all learned methods share."""
+"""The authors' state dicts with our names, and pictures as their programs read them: what all learned methods share."""
 
 import re
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 
 from fusionrepro.errors import CheckpointError
 from fusionrepro.training.tf1 import oihw
 
-__all__ = ["renamed", "from_tensorflow"]
+__all__ = ["renamed", "from_tensorflow", "grey_by_ycbcr"]
 
 _PARTS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
@@ -56,3 +58,14 @@ def from_tensorflow(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if kind == "running_mean":
             found[f"{layer}.num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
     return found
+
+
+def grey_by_ycbcr(
+    levels: np.ndarray,  # (H,W) or (H,W,3), uint8
+) -> np.ndarray:  # (H,W), float32, grey levels
+    """The grey values of scipy's former `imread(flatten=True, mode="YCbCr")`, with which SDNet and PMGI read files.
+
+    Pillow turns the file into YCbCr, and that by way of rounded RGB into grey: 22 of the 256 greys of a grey picture stored as colour come out
+    one lower. A picture of one channel stays as it is.
+    """
+    return np.asarray(Pillow.fromarray(levels).convert("YCbCr").convert("F"))

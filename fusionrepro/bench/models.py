@@ -126,17 +126,17 @@ def step_seconds(models: dict[str, nn.Module], size: tuple[int, int], repeats: i
 
 def saved_bytes(run: Callable[[], Tensor], skip: Sequence[Tensor] = ()) -> int:
     """Bytes that the graph of `run()` keeps for its backward pass, each storage once, without those of `skip`."""
-    ignored = {t.untyped_storage().data_ptr() for t in skip}
-    # Holding the storages keeps their addresses from being reused.
+    # A storage is known by its handle, as tensors without values (device meta) have no address. Holding it keeps the handle from being reused.
+    ignored = {t.untyped_storage()._cdata for t in skip}
     kept = {}
 
     def pack(t: Tensor) -> Tensor:
-        kept[t.untyped_storage().data_ptr()] = t.untyped_storage()
+        kept[t.untyped_storage()._cdata] = t.untyped_storage()
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         result = run()
-    total = sum(s.nbytes() for address, s in kept.items() if address not in ignored)
+    total = sum(s.nbytes() for handle, s in kept.items() if handle not in ignored)
     del result
     return total
 

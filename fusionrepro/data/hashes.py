@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusionrepro.errors import InputError
+from fusionrepro.errors import InputError, typed
 from fusionrepro.files import sha256
 from fusionrepro.imaging.io import read_image
 
@@ -28,6 +28,7 @@ def _samples(path: str | Path) -> np.ndarray:
     return np.rint(pixels * (2**image.bits - 1)).astype(f"<u{image.bits // 8}")
 
 
+@typed
 def pixels_sha256(path: str | Path) -> str:
     """SHA-256 of shape, type and samples: the same for a BMP and for the PNG made of it."""
     samples = np.ascontiguousarray(_samples(path))
@@ -35,6 +36,7 @@ def pixels_sha256(path: str | Path) -> str:
     return hashlib.sha256(head.encode() + samples.tobytes()).hexdigest()
 
 
+@typed
 def content_hash(path: str | Path, known: Mapping[str, str] | None = None) -> str:
     """The pixel hash of a lossless picture, the byte hash of any other file.
 
@@ -47,6 +49,7 @@ def content_hash(path: str | Path, known: Mapping[str, str] | None = None) -> st
     return (known or {}).get(of_bytes) or pixels_sha256(path)
 
 
+@typed
 def matches(path: str | Path, of_bytes: str = "", of_pixels: str = "") -> bool:
     """Whether a file is what its hashes say: by its bytes, or else by its pixels.
 

@@ -5,7 +5,6 @@ A data set is looked for under the data root, then among the downloads. What lie
 or a larger copy of the set in one of the layouts of the manifest, or any two folders named like a pair of sources.
 """
 
-import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,10 @@ import numpy as np
 import yaml
 
 from fusionrepro import settings
-from fusionrepro.data.pairs import Pair, PairDataset, PairFiles, pair_files
-from fusionrepro.errors import DataError, InputError, unknown
+from fusionrepro.data.pairing import match_pairs
+from fusionrepro.data.pairs import Pair, PairDataset, PairFiles, check_box, pair_files
+from fusionrepro.data.rows import read_rows
+from fusionrepro.errors import DataError, InputError, typed, unknown
 from fusionrepro.imaging.io import READ_SUFFIXES
 
 __all__ = ["File", "Layout", "Manifest", "Status", "datasets", "load_manifest", "load_dataset", "folder_dataset", "locate", "places", "status"]
@@ -152,6 +153,10 @@ def load_manifest(name: str) -> Manifest:
     DataError
         when the manifest itself is not as it should be, naming the field or the line.
     """
+    if not isinstance(name, str):
+        raise InputError(f"the name of a data set must be text, not {type(name).__name__}.")
+    if name != name.lower():
+        return load_manifest(name.lower())
     if name in _procedural_names():
         raise InputError(f"'{name}' is made by the program: there is nothing to fetch or to verify.")
     path = settings.path("manifests_path") / f"{name}.yaml"
@@ -187,12 +192,11 @@ def _read_files(path: Path, sources: dict) -> tuple[File, ...]:
     if not path.is_file():
         return ()
     files = []
-    with open(path, encoding="utf-8", newline="") as f:
-        for line, row in enumerate(csv.DictReader(f), 2):
-            try:
-                files.append(_file(row, sources))
-            except (KeyError, ValueError, TypeError, AttributeError) as e:
-                raise DataError(f"{path}, line {line}: not a file of a data set ({type(e).__name__}: {e}).") from None
+    for line, row in read_rows(path):
+        try:
+            files.append(_file(row, sources))
+        except (KeyError, ValueError, TypeError, AttributeError) as e:
+            raise DataError(f"{path}, line {line}: not a file of a data set ({type(e).__name__}: {e}).") from None
     return tuple(files)
 
 
@@ -215,17 +219,20 @@ def _file(row: dict, sources: dict) -> File:
 # ---- finding data sets ------------------------------------------------------------------------------------------------
 
 
+@typed
 def places(manifest: Manifest, data_root: str | Path | None = None) -> list[Path]:
     """The folders where a data set may lie, in the order in which they are tried."""
     root = settings.data_root(data_root)
     return [*([root / manifest.folder] if root else []), settings.cache_dir() / "data" / manifest.folder]
 
 
+@typed
 def locate(name: str, data_root: str | Path | None = None) -> Path | None:
     """The first folder that holds something of the data set, or None."""
     return next((p for p in places(load_manifest(name), data_root) if p.is_dir() and any(p.iterdir())), None)
 
 
+@typed
 def load_dataset(
     name_or_folder: str | Path,  # a name of `datasets()`, or a folder with two subfolders such as ir and vi
     split: str = "",  # empty: `test` where there is one; `all`: every split
@@ -234,6 +241,7 @@ def load_dataset(
     *,
     memory: bool = False,  # keep every pair that was read
     boxes: str = "",  # whose annotation where there are several: infrared or visible
+    pairs: str | Path = "",  # of a folder: a pattern of names such as "{id}_ir.* {id}_vi.*", or a CSV, see `pairing.match_pairs`
 ) -> Sequence[Pair]:
     """A data set by its name or its folder.
 
@@ -246,7 +254,11 @@ def load_dataset(
     """
     if limit < 0:
         raise InputError(f"limit must be 0 (all) or more, not {limit}.")
+    if pairs:
+        return PairDataset(_paired(Path(name_or_folder), pairs), Path(name_or_folder).resolve().name, memory).take(limit)
     name = str(name_or_folder)
+    if not Path(name).is_dir() and name.lower() in datasets():
+        name = name.lower()
     if name in _procedural_names():
         return _procedural(name, split or "test", limit)
     if name in datasets():
@@ -301,6 +313,14 @@ def _find_split(manifest: Manifest, split: str, folder: Path, limit: int, boxes:
     return _plain(folder, split, manifest)
 
 
+def find_pairs(manifest: Manifest, split: str, folder: Path) -> list[PairFiles]:
+    """The pairs of a split that lie below `folder`; none where they are incomplete."""
+    try:
+        return _find_split(manifest, split, folder, 0, "")
+    except DataError:
+        return []
+
+
 def _listed(manifest: Manifest, split: str, folder: Path, limit: int, boxes: str) -> list[PairFiles]:
     """The listed pairs of a split; an incomplete copy is an error, none at all is an empty list."""
     rows: dict[str, dict[str, File]] = {}
@@ -333,13 +353,16 @@ def _boxes_table(manifest: Manifest, folder: Path, ids: list[str], boxes: str) -
     if path is None:
         return {}
     wanted, found = boxes or manifest.boxes_table, {i: [] for i in ids}
-    with open(path, encoding="utf-8", newline="") as f:
-        for line, row in enumerate(csv.DictReader(f), 2):
-            try:
-                if row["annotated_on"] == wanted and row["id"] in found:
-                    found[row["id"]].append([float(row[k]) for k in ("class", "cx", "cy", "w", "h")])
-            except (KeyError, ValueError, TypeError):
-                raise DataError(f"{path}, line {line}: expected id, annotated_on, class, cx, cy, w, h; get the file again.") from None
+    for line, row in read_rows(path):
+        try:
+            if row["annotated_on"] != wanted or row["id"] not in found:
+                continue
+            box = [float(row[k].replace(",", ".")) for k in ("class", "cx", "cy", "w", "h")]
+        except (KeyError, ValueError, TypeError):
+            raise DataError(f"{path}, line {line}: expected id, annotated_on, class, cx, cy, w, h; get the file again.") from None
+        if wrong := check_box(box, len(manifest.classes)):
+            raise DataError(f"{path}, line {line}: {wrong}.")
+        found[row["id"]].append(box)
     return {i: np.array(rows, np.float32).reshape(-1, 5) for i, rows in found.items()}
 
 
@@ -371,7 +394,7 @@ def _label(folder: Path, labels: str, stem: str, suffix: str) -> Path | None:
 def _stems(path: Path) -> set[str]:
     if not path.is_file():
         raise DataError(f"{path} is missing: the file lists which pictures belong to the split; copy it from the data set.")
-    return {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    return {line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()}
 
 
 def _sides(folder: Path) -> tuple[Path, Path] | None:
@@ -403,9 +426,18 @@ def _absent(manifest: Manifest, split: str, data_root) -> str:
             f"`fusionrepro data get {manifest.name}` says how.")  # fmt: skip
 
 
+def _paired(folder: Path, pairs: str | Path) -> list[PairFiles]:
+    """The pairs of a folder, or of its two subfolders, by a pattern of names or a list."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; pairs by a pattern or a list are looked for in one.")
+    sides = _sides(folder) or (folder, folder)
+    return [PairFiles(i, ir, vi, meta={"dataset": folder.resolve().name, "split": "", "note": ""}) for i, (ir, vi) in match_pairs(*sides, pairs).items()]
+
+
 # ---- folders -----------------------------------------------------------------------------------------------------------
 
 
+@typed
 def folder_dataset(
     folder: str | Path,  # has two subfolders such as ir and vi; or a manifest.csv; or a folder per split
     split: str = "",  # empty: all, or `test` where the folder has splits
@@ -427,13 +459,12 @@ def folder_dataset(
 def _by_table(folder: Path, split: str) -> list[PairFiles]:
     """The pairs of a folder with a manifest.csv: columns id, ir, vi, and perhaps split, seg, boxes, note."""
     table, found, splits = folder / "manifest.csv", [], set()
-    with open(table, encoding="utf-8", newline="") as f:
-        for line, row in enumerate(csv.DictReader(f), 2):
-            if not all(row.get(k) for k in ("id", "ir", "vi")):
-                raise DataError(f"{table}, line {line}: the columns id, ir and vi are needed.")
-            splits.add(row.get("split") or "")
-            if split in ("", "all", row.get("split")):
-                found.append(_table_row(folder, row, f"{table}, line {line}"))
+    for line, row in read_rows(table):
+        if not all(row.get(k) for k in ("id", "ir", "vi")):
+            raise DataError(f"{table}, line {line}: the columns id, ir and vi are needed; found {', '.join(k for k, v in row.items() if v)}.")
+        splits.add(row.get("split") or "")
+        if split in ("", "all", row.get("split")):
+            found.append(_table_row(folder, row, f"{table}, line {line}"))
     if not found:
         raise unknown(f"split of {folder}", split, splits) if splits else DataError(f"{table} lists no pair.")
     return sorted(found, key=lambda f: f.id)
@@ -442,7 +473,7 @@ def _by_table(folder: Path, split: str) -> list[PairFiles]:
 def _table_row(folder: Path, row: dict, where: str) -> PairFiles:
     boxes = [b for b in (row.get("boxes") or "").split(";") if b]
     names = {"ir": row["ir"], "vi": row["vi"], "mask": row.get("seg") or "", "boxes": boxes[-1] if boxes else ""}
-    paths = {role: folder / name if name else None for role, name in names.items()}
+    paths = {role: _below(folder, name) if name else None for role, name in names.items()}
     for path in paths.values():
         if path is not None and not path.is_file():
             raise DataError(f"{where}: {path} is missing.")
@@ -451,9 +482,16 @@ def _table_row(folder: Path, row: dict, where: str) -> PairFiles:
     return PairFiles(row["id"], paths["ir"], paths["vi"], paths["boxes"], paths["mask"], binary, meta)
 
 
+def _below(folder: Path, name: str) -> Path:
+    """A file of a table, whichever slashes it was written with."""
+    path = folder / name
+    return path if path.is_file() or "\\" not in name else folder / name.replace("\\", "/")
+
+
 # ---- overview ----------------------------------------------------------------------------------------------------------
 
 
+@typed
 def status(name: str, data_root: str | Path | None = None) -> Status:
     """What is there of a data set, without reading a picture."""
     if name in _procedural_names():

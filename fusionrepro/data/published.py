@@ -76,7 +76,9 @@ class Published:
     weights: dict[str, WeightSet]  # the default first
     scenes: tuple[Scene, ...]
     how: str = ""  # how the published pictures were made
-    level: dict[str, float] = field(default_factory=dict)  # largest and mean difference reached, rounded up
+    level: dict[str, float] = field(default_factory=dict)  # largest and mean difference of the worst of `pictures` pictures, rounded up
+    made: dict[str, str] = field(default_factory=dict)  # what the publisher's program did beside the method's defaults: options, `reading`
+    scenes_made: dict[str, dict[str, str]] = field(default_factory=dict)  # and where it did otherwise
 
 
 # ---- the manifest ------------------------------------------------------------------------------------------------------
@@ -229,7 +231,7 @@ def _announce(files: list[PublishedFile], what: str) -> None:
 def _fetch(file: PublishedFile, count, wait: float) -> Path:
     path = _downloads() / file.path
     if not file.member:
-        return fetch_file(mirrored(file.url), path, file.sha256, count=count, wait=wait)
+        return fetch_file(mirrored(file.url), path, file.sha256, count=count, wait=wait, limit=file.bytes)
     archive = _downloads() / "archives" / file.repository / PurePosixPath(file.url).name
     if not archive.is_file():
         fetch_file(mirrored(file.url), archive, count=count, wait=wait)

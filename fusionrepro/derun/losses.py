@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'TEXTURES', 'slopes', 'directions', 'soft_directions', 'hard_directions', 'entropy', 'lgde', 'shares',
-           'texture_loss', 'fusion_terms']
+           'texture_loss', 'fusion_terms', 'steeper', 'own_terms']
 
 # %% ../../nbs/derun/05_losses.ipynb #99fa4479
 import math
@@ -122,3 +122,23 @@ def fusion_terms(
     pixel, texture = F.mse_loss(x, u), texture_loss(x, u, v, kind, **options)
     total = pixel + gamma * texture + (pixel_v * F.mse_loss(x, v) if pixel_v else 0)
     return dict(pixel=pixel, texture=texture, total=total)
+
+# %% ../../nbs/derun/05_losses.ipynb #6c931b21
+def steeper(
+    u: Tensor,   # (N,1,H,W)
+    v: Tensor,   # (N,1,H,W)
+) -> Tensor:     # (N,2,H,W), to the right and downwards, signed
+    "At every pixel the slope of the source whose slope is longer"
+    of_u, of_v = (torch.cat(slopes(t), 1) for t in (u, v))
+    length = lambda g: g.square().sum(1, keepdim=True)
+    return torch.where(length(of_u) >= length(of_v), of_u, of_v)
+
+def own_terms(
+    x: Tensor,            # (N,1,H,W), fused
+    u: Tensor,            # (N,1,H,W), infrared, PET, SPECT or GFP
+    v: Tensor,            # (N,1,H,W), visible, MRI or phase contrast
+    edges: float = 5.0,   # weight of the slopes
+) -> dict[str, Tensor]:   # scalars: pixel, texture, total
+    "The brighter source and the steeper slope: ours, not the paper's"
+    pixel, texture = F.l1_loss(x, torch.maximum(u, v)), F.l1_loss(torch.cat(slopes(x), 1), steeper(u, v))
+    return dict(pixel=pixel, texture=texture, total=pixel + edges * texture)

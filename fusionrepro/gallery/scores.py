@@ -54,7 +54,7 @@ def _path(entry: Entry, preset: Preset) -> Path:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"id": str, "hash": str}, keep_default_na=True)
+        return pd.read_csv(path, dtype={"id": str, "hash": str, "measured": str}, float_precision="round_trip")
     except (FileNotFoundError, pd.errors.EmptyDataError):
         return pd.DataFrame({"id": pd.Series(dtype=str), "hash": pd.Series(dtype=str)})
 
@@ -117,4 +117,4 @@ def _merged(kept: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 def _write(path: Path, table: pd.DataFrame) -> None:
     with atomic(path) as t:
-        table.to_csv(t, index=False, float_format="%.9g")
+        table.to_csv(t, index=False)

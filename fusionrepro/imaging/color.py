@@ -9,9 +9,10 @@ __all__ = ['rgb_to_ycbcr', 'ycbcr_to_rgb', 'luminance']
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, typed
 
 # %% ../../nbs/imaging/01_color.ipynb #2a25c078
+@typed
 def rgb_to_ycbcr(
     x: Tensor,                       # (…,3,H,W), red, green, blue, 0..1
 ) -> tuple[Tensor, Tensor, Tensor]:  # y, cb, cr, each (…,1,H,W); cb and cr are 0.5 for grey
@@ -23,6 +24,7 @@ def rgb_to_ycbcr(
     return y, 0.564 * (b - y) + 0.5, 0.713 * (r - y) + 0.5
 
 # %% ../../nbs/imaging/01_color.ipynb #4938fc42
+@typed
 def ycbcr_to_rgb(
     y: Tensor,   # (…,1,H,W), 0..1
     cb: Tensor,  # (…,1,H,W), 0.5 for grey
@@ -33,8 +35,9 @@ def ycbcr_to_rgb(
     return torch.cat([y + 1.403 * cr, y - 0.714 * cr - 0.344 * cb, y + 1.773 * cb], dim=-3)
 
 # %% ../../nbs/imaging/01_color.ipynb #2358d577
+@typed
 def luminance(
     x: Tensor,  # (…,1,H,W) or (…,3,H,W), 0..1
 ) -> Tensor:    # (…,1,H,W)
     "Y of an RGB image, a grey image as it is"
-    return x if x.shape[-3] == 1 else rgb_to_ycbcr(x)[0]
+    return x if x.ndim > 2 and x.shape[-3] == 1 else rgb_to_ycbcr(x)[0]

@@ -9,7 +9,10 @@ __all__ = ['pad_to_multiple', 'crop_to']
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import typed
+
 # %% ../../nbs/imaging/02_padding.ipynb #07186f72
+@typed
 def pad_to_multiple(
     x: Tensor,          # (N,C,H,W)
     multiple: int,      # both sides become multiples of it
@@ -24,6 +27,7 @@ def pad_to_multiple(
     return F.pad(x, (0, missing[1] - right, 0, missing[0] - down), mode="replicate")
 
 # %% ../../nbs/imaging/02_padding.ipynb #ec63ad4c
+@typed
 def crop_to(
     x: Tensor,                 # (N,C,H',W')
     size: tuple[int, int],     # H, W of the image before padding

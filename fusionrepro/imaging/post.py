@@ -9,7 +9,7 @@ __all__ = ['to_picture', 'quantise']
 import torch
 from torch import Tensor
 
-from ..errors import InputError, unknown
+from ..errors import InputError, typed, unknown
 from .color import ycbcr_to_rgb
 
 # %% ../../nbs/imaging/03_post.ipynb #1ce1cafb
@@ -25,6 +25,7 @@ def stretch(x: Tensor) -> Tensor:  # (N,C,H,W), any range -> 0..1
     return torch.where(flat, x.clamp(0, 1), (x - low) / span.masked_fill(flat, 1))
 
 # %% ../../nbs/imaging/03_post.ipynb #240627c2
+@typed
 def to_picture(
     fused: Tensor,              # (N,1,H,W), a model's output
     post: str = "clip",         # `clip`, `minmax` or `minmax_rgb`
@@ -40,6 +41,7 @@ def to_picture(
     return stretch(fused) if post == "minmax_rgb" else fused
 
 # %% ../../nbs/imaging/03_post.ipynb #eff920d8
+@typed
 def quantise(
     x: Tensor,               # (…), 0..1; beyond is clipped
     bits: int = 8,           # 8, 16, or 32 for no rounding

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, typed
 
 # %% ../../nbs/imaging/04_tiling.ipynb #beefb11e
 def spans(
@@ -40,6 +40,7 @@ def window(
     return w
 
 # %% ../../nbs/imaging/04_tiling.ipynb #d19f55ab
+@typed
 def tiled(
     model: Callable[[Tensor, Tensor], Tensor],  # a fusion model
     ir: Tensor,                # (N,1,H,W), 0..1
@@ -56,7 +57,12 @@ def tiled(
     fused = torch.zeros_like(ir)
     grid = [(r, c) for r in spans(height, tile, tile - overlap) for c in spans(width, tile, tile - overlap)]
     for done, ((top, bottom), (left, right)) in enumerate(grid, 1):
-        part = model(*(x[..., top:bottom, left:right].to(device) for x in (ir, vi))).to(fused)
+        part = model(*(x[..., top:bottom, left:right].to(device) for x in (ir, vi)))
+        if not isinstance(part, Tensor) or part.shape != (*fused.shape[:2], bottom - top, right - left):
+            given = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            raise InputError(f"the model gives {given} for a tile of {bottom - top}x{right - left} pixels; "
+                             "a fusion model returns the size of its sources.")
+        part = part.to(fused)
         rows = window(top, bottom, height, overlap, margin).to(fused)
         columns = window(left, right, width, overlap, margin).to(fused)
         fused[..., top:bottom, left:right] += part * rows[:, None] * columns

@@ -79,7 +79,8 @@ def _weights_section() -> str:
         card = json.loads(path.read_text(encoding="utf-8"))
         if "metrics" not in card:  # published, but not measured yet
             continue
-        lines += [f"**{card['title']}** ({_size(card['bytes'])}): {card['data']}; {card['training']}. {card['comparability']}", ""]
+        loss = f" Loss: {card['loss']}." if card.get("loss") else ""
+        lines += [f"**{card['title']}** ({_size(card['bytes'])}): {card['data']}; {card['training']}.{loss} {card['comparability']}", ""]
         lines += ["Clean pairs at their own size, correct formulas:", "", *_table(card["metrics"], list(card["metrics"][0]))]
         if not card["under_attack"]:
             continue

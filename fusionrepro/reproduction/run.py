@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 
 from fusionrepro import __version__, settings
-from fusionrepro.errors import DataError, FusionReproError, InputError, unknown
+from fusionrepro.errors import FusionReproError, InputError, unknown
 from fusionrepro.files import atomic, write_text
 from fusionrepro.gallery.provenance import trained_here
 from fusionrepro.gallery.subjects import Subject
@@ -177,19 +177,18 @@ class Run:
         DataError
             in the profiles that train as published, when less of a set is on this machine than its manifest says there is, unless `limit` was given.
         """
-        from fusionrepro.data.manifests import datasets, load_manifest
+        from fusionrepro.reproduction import expect
         from fusionrepro.training.crops import training_pairs
 
         recipe = recipe or self.recipe
+        expect.check_training_set(recipe, self.data_root, self._limited)
         for name in recipe.data.split("+"):
-            there = self.dataset(name, recipe.split, recipe.limit)
-            wanted = load_manifest(name).whole.get(recipe.split, 0) if name in datasets() and not name.startswith(("scenes", "phantoms")) else 0
-            if self.profile in self.paper.profiles and len(there) < wanted and not self._limited:
-                raise DataError(
-                    f"{name} has {len(there)} of its {wanted} {recipe.split} pairs on this machine, so the {self.profile} profile would not train as published: "
-                    f"complete it (`fusionrepro data list`), or say -p limit={len(there)} to train on these."
-                )
-        return training_pairs(recipe)
+            set_, _, split = name.partition(":")
+            self.dataset(set_, split or recipe.split, recipe.limit)
+        pairs = training_pairs(recipe)
+        if recipe == self.recipe and self.profile in self.paper.profiles:
+            self.note(expect.told(recipe, len(pairs)))
+        return pairs
 
     @property
     def deadline(self) -> float:

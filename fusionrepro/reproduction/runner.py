@@ -108,14 +108,19 @@ def plan(
 ) -> list[Job]:
     """A job for every paper; every name and type is checked before anything runs."""
     limits = settings.profile(profile)
+    settings.device(limits.device)  # a profile for a GPU is refused here, not after half a minute in a kernel
     root = str(settings.data_root(data_root) or "") if data_root else ""
     chosen = [_notebook(slug) for slug in papers] or list(notebooks().items())
     if not chosen:
         raise FusionReproError(f"no reproduction notebook in {settings.path('nbs_path') / 'reproduction'}; run this in a clone of the project.")
+    from fusionrepro.reproduction.expect import check_training_set
+
     jobs = []
     for slug, notebook in dict(chosen).items():
         given = check_parameters(notebook, {"profile": profile, "seed": seed, "data_root": root} | (parameters or {}))
-        folder = _folder(slug, given)
+        recipe, _, folder = _run_plan(slug, given)
+        if not ledger.paper(slug).own:
+            check_training_set(recipe, root or None, bool(given.get("limit")))
         jobs.append(Job(slug, notebook, folder, given | {"out_dir": str(folder)}, limits.cell_timeout, threads))
     return jobs
 
@@ -127,11 +132,12 @@ def _notebook(slug: str) -> tuple[str, Path]:
     return slug, path
 
 
-def _folder(slug: str, parameters: dict[str, Any]) -> Path:
+def _run_plan(slug: str, parameters: dict[str, Any]) -> tuple:
+    """Recipe, test parameters and folder of a run."""
     from fusionrepro.reproduction.run import plan as plan_run
 
     given = {k: v for k, v in parameters.items() if k not in ("profile", "seed", "data_root", "out_dir")}
-    return plan_run(slug, parameters["profile"], parameters["seed"], **given)[2]
+    return plan_run(slug, parameters["profile"], parameters["seed"], **given)
 
 
 def check_parameters(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 Of a paper's run it keeps the numbers, `results/recorded/<paper>/` (of several runs of one paper: the best), which the report and the README show.
 With `--network` it also publishes the trained network, `fusionrepro/weights/<paper>.safetensors`, and its model card. Every number of the card is
 measured: the attacked ones by the run, the clean ones here, on the very file that ships and on N pairs a set (default: the run's).
+Of the folder of a finished `fusionrepro train`, which has no run around it, it publishes the network with a card measured on all `TESTS` that are on this machine.
 Of a run of `comparison` it keeps the mean ranks and how they were made, `results/comparison.csv` and `.json`. `make readme` shows all of it.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,21 @@ from typing import Any
 import pandas as pd
 
 from fusionrepro import settings
-from fusionrepro.data.manifests import load_dataset
+from fusionrepro.data.manifests import load_dataset, status
 from fusionrepro.errors import FusionReproError, InputError
+from fusionrepro.data.pairs import Pair
 from fusionrepro.files import write_text
+from fusionrepro.gallery.subjects import subject
+from fusionrepro.gallery.view import View
 from fusionrepro.registry import METHODS
 from fusionrepro.reproduction import ledger, recorded
 from fusionrepro.reproduction.protocol import card_rows
+from fusionrepro.reproduction.run import environment
 from fusionrepro.reproduction.training import read_recipe
 from fusionrepro.training import store
+from fusionrepro.training.crops import training_pairs
+from fusionrepro.training.loop import Fit
+from fusionrepro.training.recipe import Recipe
 
 
 def ship(run_folder: Path, pairs: int = 0) -> Path:
@@ -42,6 +50,51 @@ def ship(run_folder: Path, pairs: int = 0) -> Path:
     facts = _provenance(run, trained.fit.steps) | {"metrics": _clean(slug, path, run, pairs), "under_attack": _attacked(run_folder, METHODS[slug].title)}
     write_text(path.with_suffix(".json"), json.dumps(card | facts, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+TESTS = ("tno", "roadscene", "msrs", "mri_pet", "mri_spect", "gfp")
+
+
+def ship_training(folder: Path, pairs: int = 0, into: Path | None = None) -> Path:
+    """Publish the network of a finished `fusionrepro train` with its card; gives the weight file.
+
+    `pairs`: at most so many of a test set; `into`: another folder than that of the shipped weights.
+    """
+    recipe = read_recipe(str(folder / "recipe.json"))
+    training = import_module(f"fusionrepro.{recipe.paper}.training")
+    if not (folder / "weights.safetensors").is_file():
+        raise InputError(f"{folder} holds no finished training; run `fusionrepro train {folder / 'recipe.json'}` to its end.")
+    trained = training.train(recipe, folder, device="cpu")
+    options = recipe.pick(METHODS[recipe.paper].options)
+    path = store.publish(recipe.paper, trained.module, {"options": options}, into or settings.root() / "fusionrepro" / "weights")
+    tests = {name: load_dataset(name, "test", limit=pairs) for name in TESTS if status(name).state in ("ready", "built in")}
+    facts = _training_facts(recipe, trained.fit, getattr(training, "OBJECTIVES", {}).get(getattr(recipe, "objective", ""), ""))
+    facts |= {"test_data": {f"{k}/test": {"split": "test", "pairs": len(t), "fingerprint": t.fingerprint} for k, t in tests.items()}}
+    facts |= {"metrics": _measured(recipe.paper, path, tests), "under_attack": []}
+    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    write_text(path.with_suffix(".json"), json.dumps(card | facts, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def _training_facts(recipe: Recipe, fit: Fit, loss: str) -> dict[str, Any]:
+    """Where the weights of a training come from, for people and for programs; `loss` names one that is not the paper's or is empty."""
+    here = environment(settings.device("cpu"))
+    names = ", ".join(name if ":" in name else f"{name}:{recipe.split}" for name in recipe.data.split("+"))
+    count = len(training_pairs(recipe))
+    return {
+        "title": METHODS[recipe.paper].title,
+        "reference": ledger.paper(recipe.paper).reference,
+        "data": f"trained on {count} pairs of {names}, crops of {recipe.crop} pixels",
+        "training": f"{fit.steps} steps, batch {recipe.batch}, seed {recipe.seed}, {fit.seconds / 3600:.1f} hours on a shared {here['device_name']} (cpu)",
+        "loss": loss,
+        "comparability": ("Another loss, other" if loss else "Other") + " data and less training than published, so not comparable with the paper's numbers.",
+        "profile": recipe.profile,
+        "recipe": json.loads(recipe.to_json()),
+        "recipe_hash": recipe.hash,
+        "hours": fit.seconds / 3600,
+        "commit": here["commit"],
+        "versions": here["versions"],
+    }
 
 
 def keep_study(run_folder: Path) -> Path:
@@ -78,7 +131,12 @@ def _provenance(run: dict[str, Any], steps: int) -> dict[str, Any]:
 def _clean(slug: str, weights: Path, run: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     """The shipped file on the run's clean test sets at their own size, correct formulas."""
     tests = {name: load_dataset(name, limit=limit or run["tests"]["pairs"]) for name in run["tests"]["sets"]}
-    return card_rows(store.load(slug, weights), tests)
+    return _measured(slug, weights, tests)
+
+
+def _measured(slug: str, weights: Path, tests: Mapping[str, Sequence[Pair]]) -> list[dict[str, Any]]:
+    """The rows of a card for a weight file."""
+    return card_rows(subject(slug, str(weights)), [View(pairs, name) for name, pairs in tests.items()])
 
 
 def _attacked(run_folder: Path, title: str) -> list[dict[str, Any]]:
@@ -106,11 +164,15 @@ def best(folders: Sequence[Path]) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     usage = argparse.ArgumentParser(prog="python -m fusionrepro.reproduction.ship", description="Keep what runs gave.")
-    usage.add_argument("runs", nargs="+", type=Path, metavar="RUN_FOLDER")
+    usage.add_argument("runs", nargs="+", type=Path, metavar="RUN_OR_TRAINING_FOLDER")
     usage.add_argument("--network", action="store_true", help="publish the trained network and its model card, too")
     usage.add_argument("--pairs", type=int, default=0, help="pairs a set that the model card measures (default: the run's)")
     given = usage.parse_args(arguments)
-    for folder in best([f.resolve() for f in given.runs]):
+    folders = [f.resolve() for f in given.runs]
+    trainings = [f for f in folders if (f / "recipe.json").is_file() and not (f / "results.json").is_file()]
+    for folder in trainings:
+        print(ship_training(folder, given.pairs))
+    for folder in best([f for f in folders if f not in trainings]):
         if recorded.read_json(folder / "results.json")["paper"] == "comparison":
             print(keep_study(folder))
             continue

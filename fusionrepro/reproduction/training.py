@@ -39,22 +39,35 @@ def _from_file(path: Path) -> Recipe:
     return type(paper_recipe(slug, "smoke")).from_json(json.dumps(content))
 
 
-def train(text: str, *, device: str = "auto", publish: bool = False, progress: bool = True, **overrides: Any) -> Path:
+def train(text: str, *, device: str = "auto", publish: bool = False, progress: bool = True, minutes: float = 0, **overrides: Any) -> Path:
     """Train, resume, or find the finished training of a recipe; gives the weights, ready for `load`.
 
-    `publish` also makes them the default model of that name.
+    `publish` also makes them the default model of that name. `minutes` sets the epochs so that they fill that time here, see
+    `budget.fit_to_minutes`; 0: those of the recipe.
     """
+    from fusionrepro.reproduction import expect
+    from fusionrepro.reproduction.budget import fit_to_minutes
     from fusionrepro.training import store
+    from fusionrepro.training.crops import training_pairs
 
     recipe = read_recipe(text, **overrides)
     if ledger.paper(recipe.paper).own:
         raise InputError(f"'{recipe.paper}' is a study of this package and trains nothing; give a paper such as a2rnet.")
     chosen = settings.device(device)
-    folder = recipe.folder(settings.path("runs_path") / "training")
+    expect.check_training_set(recipe, limited="limit" in overrides)
+    if progress and recipe.profile in ledger.paper(recipe.paper).profiles:
+        print(expect.told(recipe, len(training_pairs(recipe))), flush=True)
+    root = settings.path("runs_path") / "training"
+    if minutes:
+        recipe, path = fit_to_minutes(recipe, minutes, root, str(chosen))
+        if progress:
+            print(f"{minutes:g} minutes: {recipe.epochs} epochs, see {path}", flush=True)
+    folder = recipe.folder(root)
     trained = import_module(f"fusionrepro.{recipe.paper}.training").train(recipe, folder, device=str(chosen), progress=progress)
     method = METHODS[recipe.paper]
     options = recipe.pick(method.options)
-    card = {"data": f"{recipe.data} ({recipe.split})", "recipe": json.loads(recipe.to_json()), "options": options}
+    card = {"data": f"{recipe.data} ({recipe.split})", "recipe": json.loads(recipe.to_json()), "options": options,
+            "steps": trained.fit.steps, "hours": round(trained.fit.seconds / 3600, 3), "minutes": minutes}  # fmt: skip
     weights = store.publish(recipe.paper, trained.module, card, folder)
     if publish:
         store.publish(recipe.paper, trained.module, card)

@@ -10,12 +10,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fusionrepro.errors import CheckpointError
+from fusionrepro.errors import CheckpointError, typed
 from fusionrepro.files import atomic, os_error
 
 FORMAT = "fusionrepro-1"
 
 
+@typed
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None) -> Path:
     """Write named tensors and metadata (any JSON values) to one safetensors file, whole or not at all."""
     plain, seen = {}, set()
@@ -34,6 +35,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[
     return Path(path)
 
 
+@typed
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors (on the CPU) and the metadata of a safetensors file.
 
@@ -58,10 +60,11 @@ def _value(text: str) -> Any:
     """A metadata value: JSON where we wrote it, plain text in other people's files."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
+@typed
 def save_state(path: str | Path, state: Any, meta: Mapping[str, Any] | None = None) -> Path:
     """Write nested dicts, lists and tuples of tensors and plain values to one file."""
     tensors: dict[str, Tensor] = {}
@@ -69,6 +72,7 @@ def save_state(path: str | Path, state: Any, meta: Mapping[str, Any] | None = No
     return save_tensors(path, tensors, dict(meta or {}) | {"tree": tree})
 
 
+@typed
 def load_state(path: str | Path) -> tuple[Any, dict[str, Any]]:
     """What `save_state` wrote, and its metadata; CheckpointError for any other file."""
     tensors, meta = load_tensors(path)
@@ -76,7 +80,7 @@ def load_state(path: str | Path) -> tuple[Any, dict[str, Any]]:
         raise CheckpointError(f"{path} holds weights but no training state; it cannot be resumed from.")
     try:
         return _unflatten(meta.pop("tree"), tensors), meta
-    except (KeyError, TypeError, AttributeError) as e:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as e:
         raise CheckpointError(f"{path} is damaged: its index does not fit its tensors; delete it to start again.") from e
 
 
@@ -107,6 +111,7 @@ def _unflatten(tree: dict, tensors: Mapping[str, Tensor]) -> Any:
     return content
 
 
+@typed
 def load_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str, mend: str) -> None:
     """Fill `module` with `tensors`; CheckpointError naming the keys and shapes that do not fit.
 
@@ -117,6 +122,11 @@ def load_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: st
     extra = [k for k in tensors if k not in own]
     shapes = [f"{k} is {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}"
               for k in own if k in tensors and tensors[k].shape != own[k].shape]  # fmt: skip
+    # Whole numbers or truth values would be cast without a word, and mean nothing as weights.
+    kinds = [f"{k} is {str(tensors[k].dtype).removeprefix('torch.')} instead of {str(own[k].dtype).removeprefix('torch.')}"
+             for k in own if k in tensors and tensors[k].is_floating_point() != own[k].is_floating_point()]  # fmt: skip
+    if kinds and not (missing or extra or shapes):
+        raise CheckpointError(f"{what} does not fit: {_some(kinds, 'of another type')}; {mend}")
     if missing or extra or shapes:
         parts = [_some(missing, "missing"), _some(extra, "unexpected"), _some(shapes, "of another shape")]
         raise CheckpointError(f"{what} does not fit: {'; '.join(p for p in parts if p)}; {mend}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..data.manifests import load_dataset
+from ..data.manifests import datasets, load_dataset
 from ..data.pairs import Joined, Pair
 from ..errors import InputError
 from ..imaging.padding import pad_to_multiple
@@ -22,8 +22,12 @@ from .recipe import Recipe
 def training_pairs(
     recipe: Recipe,
 ) -> Sequence[Pair]:
-    "The pairs that a recipe trains on; `a+b` names two data sets, `limit` counts for each"
-    parts = [load_dataset(name, recipe.split, limit=recipe.limit) for name in recipe.data.split("+")]
+    "The pairs that a recipe trains on; `a+b:extra` names two data sets, the second with a split of its own; `limit` counts for each"
+    def load(text: str) -> Sequence[Pair]:
+        name, _, split = text.partition(":")
+        if name not in datasets(): name, split = text, ""   # a folder, whose path may have a colon
+        return load_dataset(name, split or recipe.split, limit=recipe.limit)
+    parts = [load(text) for text in recipe.data.split("+")]
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 # %% ../../nbs/training/02_crops.ipynb #855580a8

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fusionrepro import settings
 from fusionrepro.data.published import WeightSet, locate, obtain, published
-from fusionrepro.errors import CheckpointError, DataError, FusionReproError, InputError, unknown
+from fusionrepro.errors import CheckpointError, DataError, FusionReproError, InputError, typed, unknown
 from fusionrepro.files import sha256 as file_sha256
 from fusionrepro.files import write_text
 from fusionrepro.registry import Method, method
@@ -21,6 +21,7 @@ from fusionrepro.training import tf1
 from fusionrepro.training.checkpoint import load_module, load_tensors, save_tensors
 
 
+@typed
 def load(
     name: str,
     weights: str | Path | None = "default",
@@ -72,6 +73,7 @@ def store_folder() -> Path:
     return settings.path("runs_path") / "models"
 
 
+@typed
 def default_weights(name: str) -> Path:
     """The default weight file of a method, looked for on this machine only.
 
@@ -106,6 +108,7 @@ def _located(file) -> Path | None:
         raise CheckpointError(str(e)) from e
 
 
+@typed
 def card(name: str) -> dict[str, Any]:
     """The model card of a method's default weights: data, recipe, metrics, sha256, options."""
     return _read_card(default_weights(name).with_suffix(".json"))
@@ -177,6 +180,7 @@ def _shrink(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return small
 
 
+@typed
 def weights_sha256(what: nn.Module | str | Path) -> str:
     """The SHA-256 of a weight file, or of a module's tensors (names, types, shapes and bytes)."""
     return tensors_sha256(what.state_dict()) if isinstance(what, nn.Module) else file_sha256(what)
@@ -255,21 +259,34 @@ def _from_ours(row: Method, path: Path, tensors: Mapping[str, Tensor], meta: Map
     """A method with weights that `publish` wrote."""
     own = meta["model"] == row.name
     mend = "the options differ from those of the weights." if own else f"it belongs to '{meta['model']}': load that, or give another file."
-    module = row.build(**(meta.get("options", {}) if own else {}) | options)
+    module = row.build(**(_options(meta, path) if own else {}) | options)
     load_module(module, _full(tensors), f"{path} for '{row.name}'", mend)
     if not own:
         raise CheckpointError(f"{path} holds no '{row.name}': {mend}")
     return module
 
 
+_LARGEST = 10_000  # of a number among the options of a network: no width or count of ours comes near
+
+
+def _options(meta: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The options that a weight file names; CheckpointError for what cannot be any."""
+    options = meta.get("options", {})
+    plain = isinstance(options, dict) and all(isinstance(v, str | int | float | bool | None) or (isinstance(v, list) and len(v) <= 64) for v in options.values())
+    if not plain or any(isinstance(v, int | float) and not abs(v) <= _LARGEST for v in options.values()):
+        raise CheckpointError(f"{path} names options that no network has; get the file again.")
+    return options
+
+
 def _from_authors(row: Method, path: Path, content: Any, options: dict[str, Any]) -> nn.Module:
-    """A method with the authors' public weights, or with a plain state dict of ours."""
+    """A method with the authors' public weights, and the options that these need, or with a plain state dict of ours."""
     module, state = row.build(**options), state_dict(content, path)
     if row.reader and state.keys() != module.state_dict().keys():
         try:
-            state = row.read_authors(state)
+            state, own = row.read_authors(state), row.authors_options(state)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, FusionReproError) as e:
             raise CheckpointError(f"{path} is no public checkpoint of '{row.name}' ({str(e).rstrip('.')}): give a file of this model.") from e
+        module = row.build(**own | options) if own else module
     load_module(module, _full(state), f"{path} for '{row.name}'", "it belongs to another model or to other options.")
     return module
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionrepro.errors import CheckpointError
+from fusionrepro.compiling import compiled
+from fusionrepro.errors import CheckpointError, typed
 
 __all__ = ["read_checkpoint", "oihw", "SUFFIX"]
 
@@ -23,6 +24,7 @@ _FOOTER = 48
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # of TensorFlow's numbers, those that checkpoints of networks have
 
 
+@typed
 def read_checkpoint(
     index: str | Path,  # NAME.index
     data: str | Path | None = None,  # its partner; None: beside it
@@ -35,7 +37,7 @@ def read_checkpoint(
         when a file is absent, damaged or of another kind.
     """
     index = Path(index)
-    data = Path(data) if data else index.with_name(index.name.removesuffix(SUFFIX) + _DATA)
+    data = Path(data) if data else index.parent / (index.name.removesuffix(SUFFIX) + _DATA)
     for path in (index, data):
         if not path.is_file():
             raise CheckpointError(f"there is no {path}; a TensorFlow checkpoint is a pair, {SUFFIX} and {_DATA}.")
@@ -46,9 +48,35 @@ def read_checkpoint(
         raise CheckpointError(f"{index} and {data.name} cannot be read as a TensorFlow checkpoint ({str(e) or type(e).__name__}): get both again.") from e
 
 
+@typed
 def oihw(kernel: Tensor) -> Tensor:
     """A convolution kernel from TensorFlow's order (height, width, in, out) to PyTorch's."""
     return kernel.permute(3, 2, 0, 1).contiguous()
+
+
+# ---- checksums ---------------------------------------------------------------------------------------------------------
+
+
+def _crc_table() -> np.ndarray:
+    """CRC-32C of every byte (Castagnoli's polynomial, bits reversed)."""
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, table >> 1 ^ np.uint32(0x82F63B78), table >> 1).astype(np.uint32)
+    return table
+
+
+@compiled
+def _crc(data, table):
+    crc = np.uint32(0xFFFFFFFF)
+    for byte in data:
+        crc = table[(crc ^ byte) & np.uint32(255)] ^ (crc >> np.uint32(8))
+    return crc ^ np.uint32(0xFFFFFFFF)
+
+
+def _masked_crc(data: bytes) -> int:
+    """CRC-32C as LevelDB and TensorFlow store it: rotated, and moved by a constant, so that a checksum of checksums stays one."""
+    crc = int(_crc(np.frombuffer(data, np.uint8), _crc_table()))
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 # ---- the table ---------------------------------------------------------------------------------------------------------
@@ -89,6 +117,8 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         raise ValueError("a block beyond the end")
     if table[offset + size]:
         raise ValueError("a compressed block")
+    if _masked_crc(table[offset : offset + size + 1]) != int.from_bytes(table[offset + size + 1 : offset + size + 5], "little"):
+        raise ValueError("a block whose checksum is wrong")
     block = table[offset : offset + size]
     restarts = int.from_bytes(block[-4:], "little")
     end, at, key = len(block) - 4 - 4 * restarts, 0, b""
@@ -129,7 +159,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _tensor(record: bytes, raw: bytes) -> Tensor:
-    """One tensor from its record: 1 type, 2 shape, 3 part, 4 offset, 5 size."""
+    """One tensor from its record: 1 type, 2 shape, 3 part, 4 offset, 5 size, 6 checksum."""
     found = dict(_fields(record))
     if found.get(3, 0):
         raise ValueError("a checkpoint in several parts")
@@ -138,4 +168,6 @@ def _tensor(record: bytes, raw: bytes) -> Tensor:
     offset, size = found.get(4, 0), found.get(5, 0)
     if size != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize or offset + size > len(raw):
         raise ValueError(f"{size} bytes for the shape {shape}")
+    if 6 in found and _masked_crc(raw[offset : offset + size]) != int.from_bytes(found[6], "little"):
+        raise ValueError("a tensor whose checksum is wrong")
     return torch.from_numpy(np.frombuffer(raw, dtype, size // dtype.itemsize, offset).reshape(shape).copy())

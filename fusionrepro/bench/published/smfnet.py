@@ -110,7 +110,8 @@ class Published(nn.Module):
         for i, v in enumerate(nodes):
             others = [w for j, w in enumerate(nodes) if j != i]
             gates = torch.sigmoid(F.conv2d(torch.cat([v - w for w in others], 1), self.w[f"{name}.votes.weight"], groups=2))
-            m = gates[:, :1] * others[0] + gates[:, 1:] * others[1]
+            turns = torch.stack([gates] * (v.shape[1] // 2), 1).flatten(1, 2)  # over the channels, whichever neighbour they weigh
+            m = turns * others[0] + turns * others[1]
             new.append(v + self.w[f"{name}.gamma"] * self._gru(v, m, name))
         return new
 
@@ -152,7 +153,7 @@ def both() -> tuple[nn.Module, nn.Module]:
     from fusionrepro.smfnet.model import SMFNet
 
     torch.manual_seed(0)
-    ours = SMFNet()
+    ours = SMFNet(gates="interleaved")
     for update in ours.graph.updates:
         update.gamma.data.fill_(0.5)  # as built it is zero, and the graph's update would not show
     for layer in ours.modules():
