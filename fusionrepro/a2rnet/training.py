@@ -67,7 +67,7 @@ PROFILES = {
 }
 SCRATCH = dict(initial="random", epochs=5, lr=1e-3)   # with `smoke`: a training from random weights
 QUICK = {
-    "smoke": {"M1": dict(lr=1e-3, epochs=4, repeat=8), "M2": dict(lr=1e-3, epochs=4, repeat=8)},
+    "smoke": {"M1": dict(initial="random", lr=1e-3, epochs=4, repeat=8), "M2": dict(lr=1e-3, epochs=4, repeat=8)},
     "laptop": {"": dict(limit=100, crop=32, epochs=8)},
 }
 RECIPE = A2RNetRecipe
