@@ -15,7 +15,7 @@ from fusionrepro.errors import DataError, FusionReproError, InputError
 from fusionrepro.reproduction import figures
 from fusionrepro.reproduction.figures import (
     bars, bars_with_pictures, check_drawn, error_panels, lively_squares, mean_error, panels, radar_figure, score_notes, signal_distance,
-    signal_line, signal_panels, signals,
+    signal_line, signal_panels,
 )  # fmt: skip
 
 METRICS = ["EN", "PSNR"]
@@ -181,12 +181,6 @@ def test_signals_show_both_states_along_one_line_of_each_scene(pair):
     assert signal_distance(*scenes["one"]["A"], signal_line(squares["one"])) == pytest.approx(float(mixed.mean()), rel=1e-5)
 
 
-def test_signals_of_methods_only(pair):
-    figure = signals({"A": pair.ir}, {"A": pair.vi}, 48)
-    assert len(figure.axes[0].images) == 1 and np.allclose(figure.axes[1].lines[1].get_ydata(), pair.vi[0, 48] * 255)
-    check_drawn(figure)
-
-
 def test_error_maps_have_one_scale(pair):
     grid = {"x": {"whole": pair.vi, "half": pair.vi + 0.1 * pair.ir, "none": pair.vi + 0.5 * pair.ir}}
     figure = error_panels(grid, "whole")
@@ -200,7 +194,10 @@ def test_error_maps_have_one_scale(pair):
 
 
 def test_mean_error_of_tensors_and_arrays():
-    assert mean_error({"a": torch.zeros(1, 4, 4)}, {"a": np.full((4, 4), 51, np.uint8)}) == pytest.approx(51)
+    levels = lambda value: np.full((4, 4), value, np.uint8)
+    assert mean_error([(torch.zeros(1, 4, 4), levels(51))]) == pytest.approx(51)
+    assert mean_error((levels(10), levels(value)) for value in (10, 30)) == pytest.approx(10)
+    assert np.isnan(mean_error([])), "no picture, no error"
 
 
 # ---- bars --------------------------------------------------------------------------------------------------------------

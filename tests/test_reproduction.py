@@ -139,7 +139,7 @@ def test_rounding_alone_is_never_a_difference():
         ({"profile": "laptop"}, "laptop profile"),
         ({"n": 50}, "50 pairs instead of 361"),
         ({"n": None}, "an unknown number of pairs"),
-        ({"eps": "8/255"}, "eps 8/255 instead of 4/255"),
+        ({"attack": "as printed"}, "attack as printed instead of as released"),
         ({"post": "clip"}, "post clip instead of"),
         ({"value": float("nan")}, "not a finite number"),
         ({"value": float("inf")}, "not a finite number"),
@@ -259,6 +259,70 @@ def test_what_a_training_takes_is_said_before_it_starts(slug):
     assert found["steps"] == recipe.epochs * math.ceil(100 * recipe.repeat / recipe.batch) and 0.1 < found["GiB"] < 40 and found["PFLOP"] > 0
     assert expect.expectation(recipe, 200)["PFLOP"] == pytest.approx(2 * found["PFLOP"], rel=0.05)
     assert "recorded yet" in expect.told(recipe, 100)
+
+
+def attacked_row(artifact: str, row: str, experiment: dict, n=361, data="msrs", reading="released", pairs=1083, facts=None, **recipe) -> list[dict]:
+    """The cells of a table of A2RNet that a whole run in the paper profile would make, or one with these changes."""
+    paper = ledger.paper("a2rnet")
+    published = paper_recipe("a2rnet", "paper").override(**readings.fields_of("a2rnet", reading), **experiment)
+    about = {"post": "minmax_rgb", "rounding": "floor", "own post": "no", "size": "own size", **(facts or {})}
+    made = trained_here(published.override(**recipe), published, pairs, paper.training["pairs"])
+    columns = {"EN": 6.5, "SD": 8.4, "PSNR": 63.4, "CC": 0.6, "SCD": 1.4}
+    frame = pd.DataFrame([{"method": row, "data": data, "n": n, **columns, "provenance": made, "facts": about}])
+    attack = {"released": "as released"}.get(reading, "as printed")
+    conditions = compare.Conditions("paper", {"preset": "tang2022", "attack": attack}, reading)
+    found = compare.items(paper, paper.artifact(artifact), compare.long_form(frame, "method", "", None), conditions)
+    return [i for i in found if i["column"] in columns and i["row"] == row]
+
+
+ATTACKED = [("table2", "M3", {}), ("table2", "M1", {"unet": False}), ("fig1", "without robust operations", {"adversarial": False})]
+
+
+@pytest.mark.parametrize("artifact, row, experiment", ATTACKED)
+def test_a2rnet_as_published_is_compared(artifact, row, experiment):
+    found = attacked_row(artifact, row, experiment)
+    assert len(found) == 5 and all(i["verdict"] in ("match", "close", "differs") for i in found), [i["why"] for i in found]
+    assert all(i["verdict"] != "not comparable" for i in attacked_row(artifact, row, experiment, recompute="none", seed=5)), "they change no weights"
+
+
+@pytest.mark.parametrize("artifact, row, experiment", ATTACKED)
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"pairs": 12}, "pairs 12 instead of 1083"),
+        ({"epochs": 1}, "epochs 1 instead of 50"),
+        ({"crop": 256}, "crop 256 instead of 0"),
+        ({"facts": {"post": "clip"}}, "post clip instead of minmax_rgb"),
+        ({"facts": {"rounding": "round"}}, "rounding round instead of floor"),
+        ({"facts": {"size": "longer side 96"}}, "pairs shrunk to a longer side 96"),
+        ({"n": 50}, "50 pairs instead of 361"),
+        ({"reading": "ours"}, "attack as printed instead of as released; reading 'ours' instead of 'released'"),
+        ({"reading": "printed"}, "reading 'printed' instead of 'released'"),
+    ],
+)
+def test_a2rnet_otherwise_is_not_compared(artifact, row, experiment, changes, why):
+    found = attacked_row(artifact, row, experiment, **changes)
+    assert len(found) == 5 and all(i["verdict"] == "not comparable" and why in i["why"] for i in found), [i["why"] for i in found]
+
+
+@pytest.mark.parametrize("artifact, row, experiment", ATTACKED)
+@pytest.mark.parametrize("data, why", [("tno", "tno instead of MFNet"), ("scenes", "procedural pairs instead of MFNet")])
+def test_a2rnet_on_another_set_stands_beside_no_printed_number(artifact, row, experiment, data, why):
+    found = attacked_row(artifact, row, experiment, data=data)
+    ours, printed = ([i for i in found if (i["value"] is None) == absent] for absent in (False, True))
+    assert len(ours) == len(printed) == 5
+    assert all((i["paper"], i["verdict"], i["why"]) == (None, "not comparable", why) for i in ours)
+    assert all(i["paper"] and i["why"] == "MFNet is not in this run" for i in printed), "the paper's cells are listed all the same"
+
+
+def test_a2rnet_reads_m3fd_as_the_paper_does(monkeypatch):
+    from fusionrepro.data import manifests
+
+    asked = []
+    scenes = manifests.load_dataset("scenes", "test", None, 2)
+    monkeypatch.setattr(manifests, "load_dataset", lambda name, split="", *args: asked.append((name, split)) or scenes)
+    start_run("a2rnet", "laptop", sets="m3fd").view("m3fd")
+    assert set(asked) == {("m3fd", "detection")}
 
 
 def test_what_the_paper_does_not_print_is_not_comparable():

@@ -1,7 +1,7 @@
 """Where a row comes from, in words that a reader can weigh."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from torch import nn
@@ -77,7 +77,8 @@ def trained_here(recipe: Any, published: Any, pairs: int, published_pairs: int =
 
 def _training(recipe: Any, pairs: int) -> dict[str, Any]:
     """What decides the weights: pairs, passes over them, and all other fields."""
-    values = {k: v for k, v in asdict(recipe).items() if k not in (*_BESIDE, "limit", "data", "epochs", "repeat")}
+    beside = {*_BESIDE, "limit", "data", "epochs", "repeat"} | {f.name for f in fields(recipe) if f.metadata.get("comfort")}
+    values = {k: v for k, v in asdict(recipe).items() if k not in beside}
     passes = getattr(recipe, "epochs", 0) * max(1, getattr(recipe, "repeat", 1))
     return {"pairs": pairs, "data": recipe.data, "epochs": passes} | values
 

@@ -54,18 +54,20 @@ def items(paper: Paper, artifact: Artifact, cells: pd.DataFrame, conditions: Con
     """One record a cell, with the paper's value and the verdict: all cells of our table, then the printed ones that it has not."""
     printed = {(v.data, v.row, v.column): v for v in paper_values(paper.slug).get(artifact.id, ())}
     ours = [_item(paper, artifact, line, printed, conditions) for line in cells.to_dict("records")]
-    there = {(i["label"], i["row"], i["column"]) for i in ours}
-    unlabelled = {(i["row"], i["column"]) for i in ours}
+    met = [i for i in ours if i["paper"] is not None]
+    there, unlabelled = {(i["label"], i["row"], i["column"]) for i in met}, {(i["row"], i["column"]) for i in met}
     anywhere = lambda key: (key[0] == "" or key[2] in artifact.always) and key[1:] in unlabelled
     rest = [v for key, v in printed.items() if v.number is not None and key not in there and not anywhere(key)]
-    made = {i["label"] for i in ours}
-    return ours + [_printed_item(artifact, v, made, {i["row"] for i in ours if i["label"] == v.data}, conditions) for v in rest]
+    made, rows = {i["label"] for i in ours}, lambda data: {i["row"] for i in ours if data in ("", i["label"])}
+    return ours + [_printed_item(artifact, v, made, rows(v.data), conditions) for v in rest]
 
 
 def _item(paper: Paper, artifact: Artifact, line: dict, printed: dict, conditions: Conditions) -> dict:
     test_set = _test_set(paper, artifact, line["data"])
     label = test_set.name if test_set else ""
-    value = printed.get((label, line["row"], line["column"])) or printed.get(("", line["row"], line["column"]))
+    # What is printed without the name of its set is of the artifact's.
+    places = [label, ""] if test_set or not artifact.data or line["column"] in artifact.always else []
+    value = next((v for place in places if (v := printed.get((place, line["row"], line["column"])))), None)
     if value is None and line["column"] in artifact.always:  # it needs no data, so the paper's data do not matter
         value = next((v for (_, row, column), v in printed.items() if (row, column) == (line["row"], line["column"])), None)
     ours = float(line["value"]) if math.isfinite(line["value"]) else None
@@ -84,8 +86,9 @@ def _item(paper: Paper, artifact: Artifact, line: dict, printed: dict, condition
 def _printed_item(artifact: Artifact, value: PaperValue, made: set[str], rows: set[str], conditions: Conditions) -> dict:
     """A printed cell that this run has not."""
     column = artifact.missing.get(value.column, "")
-    if value.data and value.data not in made:
-        why = f"{value.data} is not in this run"
+    sets = (value.data,) if value.data else artifact.data
+    if sets and not made & set(sets):
+        why = f"{' or '.join(sets)} is not in this run"
     elif value.row not in rows:
         why = conditions.absent.get(value.row, "this row is not rebuilt here")
     else:

@@ -5,7 +5,7 @@ A picture is what `as_array` takes: a tensor (1,H,W) or (3,H,W) in 0..1, or an a
 
 import math
 import textwrap
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
@@ -21,8 +21,8 @@ from fusionrepro.data.show import as_array, label_of
 from fusionrepro.errors import FusionReproError, InputError
 
 __all__ = [
-    "Grid", "Picture", "Square", "bars", "bars_with_pictures", "check_drawn", "error_map", "error_panels", "label_of",
-    "lively_squares", "mean_error", "panels", "radar", "radar_figure", "score_notes", "signal_distance", "signal_panels", "signals",
+    "Grid", "Picture", "Square", "bars", "bars_with_pictures", "check_drawn", "error_panels", "label_of", "lively_squares", "mean_error",
+    "panels", "radar", "radar_figure", "score_notes", "signal_distance", "signal_line", "signal_panels",
 ]  # fmt: skip
 
 Picture = Tensor | np.ndarray
@@ -298,14 +298,13 @@ def signal_panels(
     width: float = 1.9,
     columns: int = 5,
     others: Collection[str] = (),
-    line: int | None = None,
 ) -> Figure:
     """A2RNet, Fig. 3: attacked pictures with enlargements, and below each the grey levels along one line, clean against attacked.
 
     `scenes` holds for each scene, by title (infrared, visible, methods), the clean and the attacked picture. The line is the
-    row of pixels through the middle of the scene's first square (`signal_line`), or `line`. Wrapping and `others` are as in `panels`.
+    row of pixels through the middle of the scene's first square (`signal_line`). Wrapping and `others` are as in `panels`.
     """
-    lines = {s: signal_line(squares[s]) if line is None else line for s in scenes}
+    lines = {s: signal_line(squares[s]) for s in scenes}
     grid = {label: {t: attacked for t, (_, attacked) in row.items()} for label, row in scenes.items()}
     rows = [_Row(s, list(row), _aspect(row), _below(squares.get(s, ()), width) + SIGNAL) for s, row in grid.items()]
     sheet = _sheet(rows, width, columns, others)
@@ -333,25 +332,15 @@ def signal_line(squares: Sequence[Square]) -> int:
     return top + side // 2
 
 
-def signals(clean: Mapping[str, Picture], attacked: Mapping[str, Picture], line: int) -> Figure:
-    """Attacked pictures, one a method, and below each the grey levels along row `line`, clean against attacked."""
-    scenes = {"": {name: (clean[name], attacked[name]) for name in clean}}
-    return signal_panels(scenes, {}, line=line)
-
-
 def signal_distance(clean: Picture, attacked: Picture, line: int) -> float:
     """Mean absolute difference in grey levels along one row."""
     return float(np.abs(_grey(clean)[line] - _grey(attacked)[line]).mean() * 255)
 
 
-def mean_error(a: Mapping[str, Picture], b: Mapping[str, Picture]) -> float:
-    """Mean absolute difference of two sets of pictures, in grey levels."""
-    return float(np.mean([np.abs(as_array(a[i]) - as_array(b[i])).mean() for i in a]) * 255)
-
-
-def error_map(a: Tensor, b: Tensor, gain: float = 8.0) -> Tensor:
-    """|a - b| times `gain`, clipped to 0..1, so that small changes show."""
-    return ((a - b).abs() * gain).clamp(0, 1)
+def mean_error(both: Iterable[tuple[Picture, Picture]]) -> float:
+    """Mean absolute difference in grey levels of pictures in pairs, looked at one pair after the other; not a number without any."""
+    errors = [float(np.abs(as_array(a) - as_array(b)).mean()) for a, b in both]
+    return float(np.mean(errors) * 255) if errors else float("nan")
 
 
 def error_panels(grid: Grid, whole: str, width: float = 2.4, squares: Mapping[str, Sequence[Square]] | None = None) -> Figure:

@@ -30,6 +30,7 @@ class Measured:
     frame: pd.DataFrame  # one row a picture: id, then one column a metric
     preset: str
     facts: dict[str, str] = field(default_factory=dict)
+    lifeless: str = ""  # why the method made nothing, where its saved pictures do not show it: a stretch makes a picture of anything
 
     @property
     def title(self) -> str:
@@ -49,7 +50,7 @@ class Measured:
     @property
     def dead(self) -> str:
         """Why nothing about these pictures may be scored, shown or claimed; empty where they are alive."""
-        return self.entry.dead(self.ids) if len(self.frame) else "no picture was made"
+        return self.lifeless or (self.entry.dead(self.ids) if len(self.frame) else "no picture was made")
 
     def mean(self) -> pd.Series:
         """The mean of every metric over the pictures; not a number where they are dead."""
