@@ -396,3 +396,12 @@ def test_other_pictures_under_a_name_are_refused():
     with pytest.raises(FusionReproError, match="holds other pictures"):
         replace_view = Entry(replace(network()), View(pairs(2), "set"))
         replace_view.fill()
+
+
+def test_methods_for_which_the_time_was_up_are_said_in_one_sentence_a_set():
+    from fusionrepro.reproduction.protocol import measure_all
+
+    told, views = [], [View(pairs(), "one"), View(pairs(seed=1), "two")]
+    late = dict(deadline=time.monotonic() - 1, told=told.append)
+    assert measure_all([subject("average"), subject("maximum")], views, ["EN"], "default", **late) == []
+    assert told == [f"In the time given no picture of {name} was made by Average, Maximum; the next run goes on." for name in ("one", "two")]

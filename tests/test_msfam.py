@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,13 +11,17 @@ import torch.nn.functional as F
 from fusionrepro.baselines.nestfuse import NestFuse, read_authors
 from fusionrepro.data.scenes import scene_dataset
 from fusionrepro.errors import CheckpointError, InputError
+from fusionrepro.gallery.provenance import Provenance, trained_here
+from fusionrepro.imaging.io import write_image
 from fusionrepro.metrics import structure
 from fusionrepro.msfam import training
 from fusionrepro.msfam.constraint import SIMPLE, ConstraintNet, labelled
 from fusionrepro.msfam.losses import constraint_loss, edge_shares, intensity_loss, ms_ssim, pull_push_loss, pull_push_weights
 from fusionrepro.msfam.model import KERNELS, MSFAM, AttentionFusion, gmac
-from fusionrepro.msfam.samples import Kinds, Part, Singles, held_out
+from fusionrepro.msfam.samples import Kinds, Part, Singles, held_out, ninety_ten
 from fusionrepro.registry import method
+from fusionrepro.reproduction import compare, ledger
+from fusionrepro.reproduction.run import _guesses, published_recipe
 from fusionrepro.training import store
 from fusionrepro.training.crops import PairCrops
 
@@ -356,3 +362,81 @@ def test_what_the_printed_weights_ask_for_on_real_pairs(data_root):
             costs[direction, name] += pull_push_loss(fused, ir, vi, direction).item()
     assert min(costs["literal", "ir"], costs["literal", "vi"]) < costs["literal", "mean"]
     assert costs["swapped", "mean"] < min(costs["swapped", "ir"], costs["swapped", "vi"])
+
+
+def test_first_stage_takes_pictures_without_partners(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, count in (("visible", 3), ("infrared", 5)):
+        (tmp_path / "flir" / name).mkdir(parents=True)
+        for i in range(count):
+            write_image(tmp_path / "flir" / name / f"{i}.png", rng.random((40, 48)))
+    done = fitted(tmp_path / "runs", stages="reconstruction", one_data=str(tmp_path / "flir"), one_limit=0)
+    assert done.fit.steps == 4, "eight pictures, two a step"
+
+
+def test_the_draw_keeps_tests_out_of_the_training(tmp_path):
+    drawn = training.recipe("smoke", **(TINY | {"split": "90/10", "limit": 12}))
+    pairs = training.training_pairs(training.undrawn(drawn))
+    learn, tests = ninety_ten(pairs, drawn.seed)
+    assert training.fusion_pairs(drawn).ids == learn.ids and len(tests) == 2 and not set(learn.ids) & set(tests.ids)
+    assert ninety_ten(pairs, 1)[1].ids != tests.ids
+    whole = training.undrawn(training.recipe("paper", **training.PUBLISHED))
+    assert (whole.data, whole.split) == ("tno+roadscene", "all")
+    assert drawn.hash != drawn.override(split="train").hash
+
+
+# ---- beside the paper ---------------------------------------------------------------------------------------------------
+
+
+def provenance(pairs=246, **changes):
+    """Of a network that was trained as the paper says, but for `changes`."""
+    published = published_recipe("msfam")
+    return trained_here(published.override(**changes), published, pairs, 246)
+
+
+def beside(table="table6", row="MSFAM (Ours)", column="EN", value=7.0924, data="tno + roadscene", n=27, of=None, profile="paper", **facts):
+    """The verdict on one cell of a table that was made under the paper's conditions, but for what is given."""
+    paper = ledger.paper("msfam")
+    artifact = paper.artifact(table)
+    line = {"row": row, column: value, "n": n, "data": data, "provenance": of or provenance(), "facts": facts}
+    made_with = {"preset": "msfam", "post": "minmax", "split": "90/10"}
+    conditions = compare.Conditions(profile, made_with, guesses=_guesses("msfam", [column], artifact.formulas))
+    return compare.items(paper, artifact, compare.long_form(pd.DataFrame([line]), "row", "", None), conditions)[0]
+
+
+def test_under_the_papers_conditions_cells_are_compared():
+    found = beside()
+    assert found["verdict"] == "match" and found["why"].endswith("27 pairs of our draw, as the paper's list is not published")
+    assert beside(value=7.5)["verdict"] == "close" and beside(value=9.0)["verdict"] == "differs"
+    assert beside("table1", "Rec", "SCD", 1.83, of=provenance(stages="both"))["verdict"] == "match"
+    rival = beside(row="DenseFuse", value=7.0172, of=Provenance("published", "published weights"), post="clip", **{"own post": "yes"})
+    assert rival["verdict"] == "match", "rivals are saved as their own programs save them, in every profile"
+    guessed = beside(column="MSSIM", value=0.5446, profile="laptop")
+    assert guessed["verdict"] == "close" and "inferred" in guessed["why"], "a formula chosen by magnitudes proves nothing by fitting"
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"of": provenance(12)}, "pairs 12 instead of 246"),
+        ({"of": provenance(epochs=1)}, "epochs 1 instead of 20"),
+        ({"of": provenance(one_data="msrs")}, "one data msrs instead of flir"),
+        ({"of": provenance(direction="swapped")}, "direction swapped instead of literal"),
+        ({"post": "clip"}, "post clip instead of minmax"),
+        ({"data": "msrs"}, "msrs instead of TNO and RoadScene"),
+        ({"n": 75, "split": "test"}, "the list of the 27 test pairs is not published"),
+        ({"n": 26}, "26 pairs instead of 27"),
+        ({"column": "MI"}, "carry no information about the method"),
+    ],
+)
+def test_under_other_conditions_they_are_not(changes, why):
+    found = beside(**changes)
+    assert found["verdict"] == "not comparable" and why in found["why"]
+
+
+def test_costs_need_no_test_pairs():
+    narrow = dict(of=provenance(12, width=16), data="scenes", n=2, profile="smoke")
+    assert beside(column="Params", value=3.83, **narrow)["why"] == "width 16 instead of 64"
+    at_full_width = beside(column="Params", value=3.83, **narrow, **{"counted at": "published width"})
+    assert at_full_width["verdict"] == "match" and at_full_width["paper"] == 3.8 and "draw" not in at_full_width["why"]
+    assert beside(column="EN", **narrow)["paper"] is None, "scores on other pairs stand beside no printed number"

@@ -76,7 +76,7 @@ def test_ledger_names_data_sets_and_splits_that_exist():
     from fusionrepro.data.manifests import datasets
 
     for paper in ledger.ledger().values():
-        assert {s.set for s in paper.sets.values() if s.set} <= set(datasets())
+        assert {name for s in paper.sets.values() if s.set for name in s.set.split(" + ")} <= set(datasets())
         assert {name for names in paper.evaluate.values() for name in names} <= set(datasets())
 
 

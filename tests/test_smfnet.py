@@ -11,7 +11,7 @@ from fusionrepro.bench.published.smfnet import both as published_and_ours
 from fusionrepro.data.scenes import scene_dataset
 from fusionrepro.errors import CheckpointError, InputError
 from fusionrepro.metrics import evaluate
-from fusionrepro.reproduction.protocol import shrink
+from fusionrepro.gallery.view import shrink
 from fusionrepro.smfnet import losses, strips, training
 from fusionrepro.smfnet.branches import BaseFusion, DetailFusion
 from fusionrepro.smfnet.model import AUTHORS_UNUSED, SMFNet, authors_names, read_authors

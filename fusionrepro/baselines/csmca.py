@@ -82,6 +82,7 @@ def convolutional_code(
             rho, hidden = rho / scale, hidden * scale
     return torch.stack([done.get(i, y[i]) for i in range(n)]) if done else y
 
+# %% ../../nbs/baselines/18_csmca.ipynb #3f27dad4
 def balance(
     primal: Tensor, dual: Tensor,  # (N,), relative residuals
     strength: float,               # lambda

@@ -9,6 +9,7 @@ __all__ = ['FIRST', 'guided_filter', 'saliency', 'winner_masks', 'GFF']
 from collections.abc import Sequence
 
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
 from .classic import ClassicModel, as_uint8, box_mean, extend, gaussian_taps, separable
@@ -105,9 +106,11 @@ class GFF(ClassicModel):
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor: return self.fuse_all(self.ordered(ir, vi))
 
-    def fuse_channels(self, ir: Tensor, vi: Tensor) -> Tensor:
-        "One choice, made on grey pictures, for all channels"
-        sources = self.ordered(ir, vi)
-        grey = [luminance(x) if x.shape[1] == 3 else x for x in sources]
-        if self.quantised: grey = [as_uint8(255 * x) / 255 for x in grey]
-        return self.blend(sources, self.weights(grey))
+# %% ../../nbs/baselines/13_gff.ipynb #4e65e819
+@patch
+def fuse_channels(self: GFF, ir: Tensor, vi: Tensor) -> Tensor:
+    "One choice, made on grey pictures, for all channels"
+    sources = self.ordered(ir, vi)
+    grey = [luminance(x) if x.shape[1] == 3 else x for x in sources]
+    if self.quantised: grey = [as_uint8(255 * x) / 255 for x in grey]
+    return self.blend(sources, self.weights(grey))

@@ -237,18 +237,29 @@ class PairDataset(Sequence):
 
 # %% ../../nbs/data/00_pairs.ipynb #6b692561
 class Joined(Sequence):
-    "Several data sets one after the other"
+    "Several data sets one after the other; where there are two or more, ids begin with the set's name"
     def __init__(self,
-        parts: Sequence[Sequence[Pair]],  # data sets, each with a `fingerprint`
+        parts: Sequence[Sequence[Pair]],  # data sets, each with a `name` and a `fingerprint`
     ):
         self.parts = list(parts)
+        self.name = " + ".join(getattr(part, "name", "pairs") for part in self.parts)
         self.where = [(k, i) for k, part in enumerate(self.parts) for i in range(len(part))]
 
     def __len__(self) -> int: return len(self.where)
 
     def __getitem__(self, i: int) -> Pair:
         part, place = self.where[i]
-        return self.parts[part][place]
+        pair = self.parts[part][place]
+        return replace(pair, id=self._id(part, pair.id))
+
+    def _id(self, part: int, name: str) -> str:
+        return f"{getattr(self.parts[part], 'name', 'pairs')} {name}" if len(self.parts) > 1 else name
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        "The ids in order"
+        own = [getattr(part, "ids", None) or [p.id for p in part] for part in self.parts]
+        return tuple(self._id(k, name) for k, names in enumerate(own) for name in names)
 
     @property
     def fingerprint(self) -> str:

@@ -59,8 +59,8 @@ class DeRUNRecipe(Recipe):
 
 # %% ../../nbs/derun/06_training.ipynb #b2d1d354
 PROFILES = {
-    "smoke": dict(initial="shipped", data="scenes", limit=4, crop=32, batch=4, epochs=6, lr=1e-4, gamma=1.0),
-    "laptop": dict(data="tno", split="extra", crop=64, batch=4, epochs=26, repeat=8, lr=1e-3, gamma=1.0),
+    "smoke": dict(initial="shipped", data="scenes", limit=4, crop=32, batch=4, epochs=6, lr=1e-4, gamma=1.0, objective="ours"),
+    "laptop": dict(data="tno", split="extra", crop=64, batch=4, epochs=26, repeat=8, lr=1e-3, gamma=1.0, objective="ours"),
     "gpu": dict(data="tno", split="extra", crop=128, batch=4, epochs=60, repeat=4, lr=3e-4, gamma=1.0),
     "paper": dict(data="tno", split="extra", crop=128, batch=4, epochs=150, repeat=4),
 }

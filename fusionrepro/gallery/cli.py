@@ -11,7 +11,7 @@ import typer
 from fusionrepro.errors import FusionReproError, InputError
 from fusionrepro.terminal import show as show_rows
 
-app = typer.Typer(help="Fused pictures of many methods, made once and kept: fill, list, look, take down.", no_args_is_help=True)
+app = typer.Typer(help="Fused pictures of many methods, made once and kept.", no_args_is_help=True)
 
 Sets = Annotated[str, typer.Option(help="Data sets (`fusionrepro data list`) or folders with two folders of pictures, comma-separated.")]
 Models = Annotated[str, typer.Option(help="all, a kind (classic, learned, paper, control), or names of `fusionrepro models`, comma-separated.")]

@@ -56,7 +56,8 @@ def items(paper: Paper, artifact: Artifact, cells: pd.DataFrame, conditions: Con
     ours = [_item(paper, artifact, line, printed, conditions) for line in cells.to_dict("records")]
     met = [i for i in ours if i["paper"] is not None]
     there, unlabelled = {(i["label"], i["row"], i["column"]) for i in met}, {(i["row"], i["column"]) for i in met}
-    rest = [v for key, v in printed.items() if v.number is not None and key not in there and not (key[0] == "" and key[1:] in unlabelled)]
+    anywhere = lambda key: (key[0] == "" or key[2] in artifact.always) and key[1:] in unlabelled
+    rest = [v for key, v in printed.items() if v.number is not None and key not in there and not anywhere(key)]
     made, rows = {i["label"] for i in ours}, lambda data: {i["row"] for i in ours if data in ("", i["label"])}
     return ours + [_printed_item(artifact, v, made, rows(v.data), conditions) for v in rest]
 
@@ -65,9 +66,10 @@ def _item(paper: Paper, artifact: Artifact, line: dict, printed: dict, condition
     test_set = _test_set(paper, artifact, line["data"])
     label = test_set.name if test_set else ""
     # What is printed without the name of its set is of the artifact's.
-    anywhere = test_set or not artifact.data or line["column"] in artifact.always
-    places = [label, ""] if anywhere else []
+    places = [label, ""] if test_set or not artifact.data or line["column"] in artifact.always else []
     value = next((v for place in places if (v := printed.get((place, line["row"], line["column"])))), None)
+    if value is None and line["column"] in artifact.always:  # it needs no data, so the paper's data do not matter
+        value = next((v for (_, row, column), v in printed.items() if (row, column) == (line["row"], line["column"])), None)
     ours = float(line["value"]) if math.isfinite(line["value"]) else None
     count = None if line["n"] is None or pd.isna(line["n"]) else int(line["n"])
     reasons = _reasons(paper, artifact, line | {"n": count}, test_set, conditions)
@@ -75,7 +77,8 @@ def _item(paper: Paper, artifact: Artifact, line: dict, printed: dict, condition
         # On other pairs than the paper's that is the reason; else there is just nothing printed.
         foreign = artifact.data and not test_set
         reasons = _pairs(artifact, line | {"n": count}, test_set, {}) if foreign else ["the paper prints no number here"]
-    verdict = _judge(ours, value, reasons, paper.tolerance, conditions.guesses.get(line["column"], ""))
+    remarks = [conditions.guesses.get(line["column"], ""), test_set.note if test_set and line["column"] not in artifact.always else ""]
+    verdict = _judge(ours, value, reasons, paper.tolerance, *remarks)
     about = {"id": artifact.address, "data": line["data"], "label": label, "row": line["row"], "column": line["column"], "value": ours, "n": count}
     return about | _paper(value) | {"provenance": _text(line["provenance"]), "kind": _kind(line["provenance"])} | verdict
 
@@ -108,7 +111,7 @@ def _kind(provenance: Provenance | str | None) -> str:
     return getattr(provenance, "kind", "")
 
 
-def _judge(ours: float | None, value: PaperValue | None, reasons: list[str], tolerance: Mapping[str, float], guess: str = "") -> dict:
+def _judge(ours: float | None, value: PaperValue | None, reasons: list[str], tolerance: Mapping[str, float], guess: str = "", note: str = "") -> dict:
     if ours is None and value is not None and value.number is not None:
         reasons = ["our value is not a finite number", *reasons]
     paper_number = value.number if value else None
@@ -122,14 +125,14 @@ def _judge(ours: float | None, value: PaperValue | None, reasons: list[str], tol
     why = f"|{difference:.3g}| {'<=' if abs(difference) <= bound else '>'} {bound:.3g}"
     if guess and verdict == "match":  # a formula that was chosen because it fits proves nothing by fitting
         verdict = "close"
-    return {"difference": difference, "tolerance": match, "verdict": verdict, "why": f"{why}; {guess}" if guess else why, "reasons": []}
+    return {"difference": difference, "tolerance": match, "verdict": verdict, "why": "; ".join(filter(None, (why, guess, note))), "reasons": []}
 
 
 def _reasons(paper: Paper, artifact: Artifact, line: dict, test_set: TestSet | None, conditions: Conditions) -> list[str]:
     """Everything that keeps a cell from being compared: the training of its row, its pairs, the conditions of the table."""
     kind, facts = _kind(line["provenance"]), conditions.facts | {k: str(v) for k, v in line["facts"].items()}
     if line["column"] in artifact.always:
-        return [] if kind != "trained" else [r for r in line["provenance"].shortfalls if r.startswith(_STRUCTURE)]
+        return [] if kind != "trained" or facts.get("counted at") == "published width" else [r for r in line["provenance"].shortfalls if r.startswith(_STRUCTURE)]
     return [*_training(paper, line["provenance"], conditions), *_pairs(artifact, line, test_set, facts), *_how(paper, artifact, kind, facts, conditions),
             *([artifact.unknown[line["column"]]] if line["column"] in artifact.unknown else [])]  # fmt: skip
 
@@ -157,8 +160,8 @@ def _pairs(artifact: Artifact, line: dict, test_set: TestSet | None, facts: Mapp
         if artifact.data:
             ours = "procedural pairs" if line["data"].startswith(("scenes", "phantoms")) else line["data"] or "unnamed data"
             found.append(f"{ours} instead of {' or '.join(artifact.data)}")
-    elif test_set.why:
-        found.append(test_set.why)
+    elif why := test_set.reason(facts.get("split", "")):
+        found.append(why)
     elif test_set.pairs and line["n"] != test_set.pairs:
         found.append(f"{line['n'] if line['n'] is not None else 'an unknown number of'} pairs instead of {test_set.pairs}")
     if facts.get("size", "own size") != "own size":

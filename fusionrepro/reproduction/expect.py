@@ -18,12 +18,12 @@ WHOLE = (480, 640)  # height and width that stand for pictures that are not crop
 RESIZED = (256, 320)  # of those that MSFAM resizes, Section 4.1
 
 
-def check_training_set(recipe: Recipe, data_root: Any = None, limited: bool = False) -> None:
+def check_training_set(recipe: Recipe, data_root: Any = None, limited: bool = False, limit: str = "limit") -> None:
     """DataError when less of a training set is on this machine than its manifest says there is, in a profile that trains as published.
 
-    `limited`: the user has said how many pairs are meant.
+    `limited`: the user has said how many pairs are meant, with the parameter `limit`. The recipe may be of a part of a training, such as `msfam-first`.
     """
-    if limited or recipe.profile not in ledger.paper(recipe.paper).profiles:
+    if limited or recipe.profile not in ledger.paper(recipe.paper.partition("-")[0]).profiles:
         return
     for name in recipe.data.split("+"):
         set_, _, split = name.partition(":")
@@ -32,7 +32,7 @@ def check_training_set(recipe: Recipe, data_root: Any = None, limited: bool = Fa
         if there < wanted:
             raise DataError(
                 f"{set_} has {there} of its {wanted} {split or recipe.split} pairs on this machine, so the {recipe.profile} profile would not train as published: "
-                f"complete the set (`fusionrepro data list` says how), or train on these with -p limit={there}."
+                f"complete the set (`fusionrepro data list` says how), or train on these with -p {limit}={there}."
             )
 
 

@@ -24,11 +24,18 @@ class TestSet:
     set: str = ""  # our data set; empty: not to be had
     split: str = "test"
     pairs: int = 0  # 0: unknown
-    why: str = ""  # why a run on it can never be compared
+    why: str = ""  # why a run on it cannot be compared
+    drawn: str = ""  # the split with which a run draws its own test pairs as the paper drew its: such a run is compared in spite of `why`
+    note: str = ""  # what every verdict on it must say
 
     def __str__(self) -> str:
         size = f", {self.pairs} pairs" if self.pairs else ""
-        return f"{self.name} ({self.set} {self.split}{size})" if self.set else self.name
+        text = f"{self.name} ({self.set} {self.drawn or self.split}{size})" if self.set else self.name
+        return f"{text}, {self.note}" if self.note else text
+
+    def reason(self, split: str) -> str:
+        """Why a run with this split is not compared; empty where it is."""
+        return "" if self.drawn and split == self.drawn else self.why
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Artifact:
     unknown: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     always: tuple[str, ...] = ()  # columns that need no test data: parameters, operations
+    formulas: dict[str, str] = field(default_factory=dict)  # column -> the metric of the preset that stands in it, where the names differ
     reason: str = ""  # why it is open
 
     @property
@@ -102,7 +110,7 @@ class Paper:
         if not artifact.values:
             return "never: the paper prints no numbers"
         sets = [self.sets[name] for name in artifact.data]
-        if lost := [s for s in sets if s.why and not s.pairs]:
+        if lost := [s for s in sets if s.why and not s.pairs and not s.drawn]:
             return "never: " + "; ".join(s.why for s in lost)
         parts = ["each row trained as published, or without training, or with its authors' weights", *map(str, sets)]
         parts += [f"{k} {v}" for k, v in artifact.conditions.items()]

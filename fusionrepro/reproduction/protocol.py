@@ -100,7 +100,7 @@ def measure(
 
 def measure_all(subjects: Iterable[Subject], views: Iterable[View], *args: Any, told: Callable[[str], None] = lambda note: None, **options: Any) -> list[Measured]:
     """Every method on every set; a method of which no picture could be made is left out, and `told` why."""
-    found = []
+    found, late = [], {}
     views = list(views)
     for number, one in enumerate(subjects := list(subjects), 1):
         for view in views:
@@ -110,13 +110,18 @@ def measure_all(subjects: Iterable[Subject], views: Iterable[View], *args: Any, 
             if failures:
                 told(f"{one.title} failed on {len(failures)} of {len(view)} pairs of {view.name}: {next(iter(failures.values()))}")
             if len(measured.frame) == 0:
-                told(f"{one.title} on {view.name} was left out: no picture was made{'' if failures else ' in the time given'}.")
+                if not failures:
+                    late.setdefault(view.name, []).append(one.title)
+                else:
+                    told(f"{one.title} on {view.name} was left out: no picture was made.")
                 continue
             if len(measured.frame) < len(view) - len(failures):
                 told(f"{one.title} on {view.name} has {len(measured.frame)} of {len(view)} pictures so far; the next run goes on.")
             if measured.dead:
                 told(f"{one.title} on {view.name} is not scored: {measured.dead}")
             found.append(measured)
+    for name, titles in late.items():
+        told(f"In the time given no picture of {name} was made by {', '.join(titles)}; the next run goes on.")
     return found
 
 

@@ -21,6 +21,7 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -54,6 +55,11 @@ def paper_recipe(slug: str, profile: str, **overrides: Any) -> Recipe:
         return recipe_for(Recipe, {name: {"paper": slug} for name in settings.profiles()}, profile, **overrides)
     training = import_module(f"fusionrepro.{slug}.training")
     return recipe_for(training.RECIPE, training.PROFILES, profile, **overrides)
+
+
+def published_recipe(slug: str) -> Recipe:
+    """The training that the paper describes: the profile `paper`, and its `PUBLISHED` fields where that must do with less, such as other data."""
+    return paper_recipe(slug, "paper").override(**getattr(import_module(f"fusionrepro.{slug}.training"), "PUBLISHED", {}))
 
 
 def plan(slug: str, profile: str, seed: int = 0, **overrides: Any) -> tuple[Recipe, dict, Path]:
@@ -129,7 +135,7 @@ class Run:
         self.sets: tuple[str, ...] = tuple(names) or self.paper.evaluate[self.profile]
         self.reading: str = tests.get("reading", "") or readings.OURS
         self._minutes: float = tests.get("minutes", limits.minutes)
-        self._limited = "limit" in given
+        self._given = set(given)
         self._limits, self._tests, self._start = limits, tests, time.time()
         self._tables: dict[str, pd.DataFrame] = {}
         self._items: list[dict] = []
@@ -155,22 +161,22 @@ class Run:
         self._write()
         return data
 
-    def view(self, name: str, *, grey: bool = False, side: int = 0, limit: int | None = None) -> View:
+    def view(self, name: str, *, split: str = "", grey: bool = False, side: int = 0, limit: int | None = None) -> View:
         """The test pairs of a set as methods see them: at their own size unless `side` says otherwise, of which the record then has a note."""
-        data = self.dataset(name, limit=limit)
-        view = View(data, name, side, grey, whole=len(self._whole(name)))
+        data = self.dataset(name, split, limit=limit)
+        view = View(data, name, side, grey, whole=len(self._whole(name, split)))
         if side:
             self.note(f"Test pairs are shrunk to a longer side of {side} pixels.")
         return view
 
-    def _whole(self, name: str) -> Sequence:
+    def _whole(self, name: str, split: str = "") -> Sequence:
         from fusionrepro.data.manifests import load_dataset
 
-        split = next((s.split for s in self.paper.sets.values() if s.set == name), "")
+        split = split or next((s.split for s in self.paper.sets.values() if s.set == name), "")
         return load_dataset(name, split, self.data_root)
 
-    def training(self, recipe: Recipe | None = None) -> Sequence:
-        """The pairs that a recipe (default: the run's) trains on, with fingerprints, each set in the record.
+    def training(self, recipe: Recipe | None = None, limit: str = "limit") -> Sequence:
+        """The pairs that a recipe (default: the run's) trains on, with fingerprints, each set in the record. `limit` is the parameter that shortens them.
 
         Raises
         ------
@@ -181,7 +187,7 @@ class Run:
         from fusionrepro.training.crops import training_pairs
 
         recipe = recipe or self.recipe
-        expect.check_training_set(recipe, self.data_root, self._limited)
+        expect.check_training_set(recipe, self.data_root, limit in self._given, limit)
         for name in recipe.data.split("+"):
             set_, _, split = name.partition(":")
             self.dataset(set_, split or recipe.split, recipe.limit)
@@ -198,16 +204,27 @@ class Run:
         self._until = getattr(self, "_until", None) or time.monotonic() + 60 * self._minutes
         return self._until
 
-    def own(self, title: str, trained: Any, recipe: Recipe | None = None, experiment: Mapping[str, Any] | None = None, pairs: int = 0) -> Subject:
+    def own(
+        self,
+        title: str,
+        trained: Any,
+        recipe: Recipe | None = None,
+        experiment: Mapping[str, Any] | None = None,
+        pairs: int = 0,
+        lacks: Sequence[str] = (),
+        published: Mapping[str, Any] | None = None,
+    ) -> Subject:
         """A network of this run as an exhibitor of the gallery, its training beside the published one; its weights go into the record.
 
         `trained` is what the paper's `train` gives, or a module; `recipe` what it was trained by (default: the run's), `pairs` on how many.
-        `experiment` are the fields that the paper itself varies in this row: they are no shortfall.
+        `experiment` are the fields that the paper itself varies in this row: they are no shortfall. `lacks` are shortfalls that no field says.
+        `published` is what the paper has in this row other than in its main one: fields of the recipe, and `pairs`.
         """
         module, recipe = getattr(trained, "module", trained), recipe or self.recipe
-        published = paper_recipe(self.paper.slug, "paper").override(**readings.fields_of(self.paper.slug, self.reading))
-        published = published.override(**{k: getattr(recipe, k) for k in experiment or {}})
-        found = trained_here(recipe, published, pairs or len(self.training(recipe)), self.paper.training.get("pairs", 0))
+        of_row = {k: getattr(recipe, k) for k in experiment or {}} | dict(published or {})
+        its_pairs = of_row.pop("pairs", self.paper.training.get("pairs", 0))
+        theirs = published_recipe(self.paper.slug).override(**readings.fields_of(self.paper.slug, self.reading)).override(**of_row)
+        found = trained_here(recipe, theirs, pairs or len(self.training(recipe)), its_pairs, lacks)
         self.weights(title, module)
         return exhibitor(title, module, found, recipe=recipe.hash)
 
@@ -259,7 +276,7 @@ class Run:
         facts = {k: str(v) for k, v in facts.items()}
         cells = compare.long_form(frame, row, where, n)
         absent = self._absent.get(name, {})
-        conditions = compare.Conditions(self.profile, facts, self.reading, absent, _guesses(facts.get("preset", ""), cells["column"].unique()))
+        conditions = compare.Conditions(self.profile, facts, self.reading, absent, _guesses(facts.get("preset", ""), cells["column"].unique(), artifact.formulas))
         found = compare.items(self.paper, artifact, cells, conditions)
         self._tables[name] = cells
         self._items = [i for i in self._items if i["id"] != artifact.address] + found
@@ -375,12 +392,12 @@ class Run:
         write_text(self.folder / "run.json", _json(record))
 
 
-def _guesses(preset: str, columns: Sequence[str]) -> dict[str, str]:
-    """The columns whose formula in this preset is inferred from the printed magnitudes, and not known."""
+def _guesses(preset: str, columns: Sequence[str], formulas: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The columns whose formula in this preset is inferred from the printed magnitudes, and not known; `formulas` names metrics under other headings."""
     if not preset:
         return {}
-    known = [c for c in columns if c in METRICS]
-    return {c: "the formula is inferred from magnitudes" for c in known if convention(c, preset).get("evidence") == "inferred"}
+    known = {c: m for c in columns if (m := formulas.get(c, c)) in METRICS}
+    return {c: "the formula is inferred from magnitudes" for c, m in known.items() if convention(m, preset).get("evidence") == "inferred"}
 
 
 def _json(value: Any) -> str:

@@ -55,15 +55,17 @@ def train(text: str, *, device: str = "auto", publish: bool = False, progress: b
         raise InputError(f"'{recipe.paper}' is a study of this package and trains nothing; give a paper such as a2rnet.")
     chosen = settings.device(device)
     expect.check_training_set(recipe, limited="limit" in overrides)
+    module = import_module(f"fusionrepro.{recipe.paper}.training")
     if progress and recipe.profile in ledger.paper(recipe.paper).profiles:
-        print(expect.told(recipe, len(training_pairs(recipe))), flush=True)
+        pairs_of = getattr(module, "fusion_pairs", training_pairs)  # MSFAM can draw its training pairs
+        print(expect.told(recipe, len(pairs_of(recipe))), flush=True)
     root = settings.path("runs_path") / "training"
     if minutes:
         recipe, path = fit_to_minutes(recipe, minutes, root, str(chosen))
         if progress:
             print(f"{minutes:g} minutes: {recipe.epochs} epochs, see {path}", flush=True)
     folder = recipe.folder(root)
-    trained = import_module(f"fusionrepro.{recipe.paper}.training").train(recipe, folder, device=str(chosen), progress=progress)
+    trained = module.train(recipe, folder, device=str(chosen), progress=progress)
     method = METHODS[recipe.paper]
     options = recipe.pick(method.options)
     card = {"data": f"{recipe.data} ({recipe.split})", "recipe": json.loads(recipe.to_json()), "options": options,
