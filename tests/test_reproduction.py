@@ -18,7 +18,7 @@ from fusionrepro import settings
 from fusionrepro.errors import DataError, FusionReproError, InputError
 from fusionrepro.gallery.provenance import Provenance, provenance_of, trained_here
 from fusionrepro.registry import METHODS
-from fusionrepro.reproduction import claims, compare, expect, ledger, readings, readme, recorded, report, ship
+from fusionrepro.reproduction import claims, compare, expect, ledger, protocol, readings, readme, recorded, report, ship
 from fusionrepro.reproduction.run import _guesses, paper_recipe, plan, start_run
 from fusionrepro.reproduction.training import read_recipe, train
 from fusionrepro.training.store import load
@@ -313,6 +313,12 @@ def test_a2rnet_on_another_set_stands_beside_no_printed_number(artifact, row, ex
     assert len(ours) == len(printed) == 5
     assert all((i["paper"], i["verdict"], i["why"]) == (None, "not comparable", why) for i in ours)
     assert all(i["paper"] and i["why"] == "MFNet is not in this run" for i in printed), "the paper's cells are listed all the same"
+
+
+def test_what_was_nothing_before_its_stretch_is_not_scored():
+    frame = pd.DataFrame({"id": ["1"], "EN": [6.0]})
+    stretched = protocol.Measured(None, frame, "tang2022", lifeless="flat before the stretch")
+    assert stretched.dead == "flat before the stretch" and stretched.mean().isna().all() and protocol.alive([stretched]) == []
 
 
 def test_a2rnet_reads_m3fd_as_the_paper_does(monkeypatch):
