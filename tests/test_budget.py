@@ -62,7 +62,7 @@ def test_the_recipe_is_written_before_training_and_taken_up_again(runs, paces, m
 def test_a_call_that_broke_off_goes_on_with_the_same_training(runs, paces, monkeypatch):
     from fusionrepro.derun import training
 
-    how = dict(device="cpu", progress=False, limit=2, crop=24, stages=2, width=4, repeat=2)
+    how = dict(device="cpu", progress=False, limit=2, crop=24, stages=2, width=4, repeat=2, initial="random")
     whole = training.train
 
     def killed(recipe, folder, **options):
@@ -100,7 +100,7 @@ def test_every_fit_of_every_paper_is_measured(paper, fits, tmp_path, monkeypatch
 def test_measuring_leaves_training_as_it_was(tmp_path):
     from fusionrepro.derun import training
 
-    recipe = small(stages=2, width=4)
+    recipe = small(stages=2, width=4, initial="random")
     before = training.train(recipe, tmp_path / "a", "cpu", progress=False)
     assert budget.measure(recipe, "cpu")[0].epochs == recipe.epochs
     after = training.train(recipe, tmp_path / "b", "cpu", progress=False)

@@ -347,7 +347,7 @@ def test_short_training_learns(tmp_path):
 
 def test_medical_data_are_three_sets_in_a_row():
     pairs = training.training_pairs(training.medical(training.recipe("smoke", limit=1)))
-    assert [p.id for p in pairs] == [part[0].id for part in pairs.parts] and len(pairs) == 3
+    assert [p.id for p in pairs] == [f"{part.name} {part[0].id}" for part in pairs.parts] and len(pairs) == 3
     assert any(p.ir_cbcr is not None for p in pairs), "PET and SPECT come in colour"
     with pytest.raises(InputError, match="did you mean 'w/o GNN'"):
         training.ablation("w/o GN")

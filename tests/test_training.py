@@ -385,6 +385,9 @@ def test_experiments_take_over_what_fits(slug):
     for name in training.ABLATIONS:
         net = built(training.variant(name, main))
         state, found = net.state_dict(), net.initial
+        if found["weights"] == "random":  # too little of it would fit: A2RNet without its U-Net
+            assert (slug, name) == ("a2rnet", "M1")
+            continue
         assert found["sha256"] == digest and found["tensors"] + len(found["random"]) == found["of"] == len(state)
         assert all((k in found["random"]) == (k not in own or own[k].shape != v.shape) for k, v in state.items())
         assert all(torch.equal(v, own[k]) for k, v in state.items() if k not in found["random"])

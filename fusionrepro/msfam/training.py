@@ -135,6 +135,7 @@ def build(
     take_over(model, recipe)
     return model
 
+# %% ../../nbs/msfam/05_training.ipynb #a9953625
 def first_pictures(
     recipe: FirstRecipe,
 ) -> Sequence[Pair]:
