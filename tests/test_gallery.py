@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -340,14 +341,16 @@ def test_a_folder_of_ones_own_pairs(tmp_path, runs):
 
 
 def test_killed_in_the_middle_and_taken_up_again(runs, tmp_path):
-    command = [sys.executable, "-m", "fusionrepro", "gallery", "make", "--sets", "scenes", "--models", "laplacian,average,maximum", "--limit", "12", "--metrics", "EN"]
+    command = [sys.executable, "-m", "fusionrepro", "gallery", "make", "--sets", "scenes", "--models", "laplacian,average,maximum", "--limit", "12", "--metrics", "EN", "--jobs", "2"]
     process = subprocess.Popen(command, env=os.environ | {"FUSIONREPRO_RUNS_PATH": str(runs)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pictures = lambda: len(list(runs.glob("gallery/*/*/*/pictures/[!.]*.png")))
     end = time.time() + 120
     while pictures() < 3 and time.time() < end and process.poll() is None:
         time.sleep(0.02)
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not psutil.wait_procs(workers, 20)[1], "nothing goes on behind the user's back"
     before = {p: p.stat().st_mtime_ns for p in runs.glob("gallery/*/*/*/pictures/[!.]*.png")}
     assert 3 <= len(before)
     done = make(tasks(["scenes"], ["laplacian", "average", "maximum"], limit=12, preset="default", metrics=("EN",)))

@@ -1,6 +1,7 @@
 """Filling the gallery: many methods, sets and conditions, over processes of this machine or a Dask cluster."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -226,7 +227,7 @@ def _in_processes(wanted: Sequence[Task], parallel: int, deadline: float, beats:
     # Numerical libraries read these when they are loaded, which in a spawned process is later.
     kept = {k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     os.environ |= dict.fromkeys(kept, str(wanted[0].threads))
-    pool = ProcessPoolExecutor(parallel, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(parallel, get_context("spawn"), _follow, (os.getpid(),))
     waiting = {pool.submit(work, t, deadline, beats[t]): t for t in wanted}
     try:
         while waiting:
@@ -239,6 +240,17 @@ def _in_processes(wanted: Sequence[Task], parallel: int, deadline: float, beats:
         pool.shutdown(wait=not waiting, cancel_futures=True)
         for key, value in kept.items():
             os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)
+
+
+def _follow(parent: int) -> None:
+    """End with the process that started this one: killed outright, it cannot say so itself."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _on_cluster(wanted: Sequence[Task], address: str, deadline: float, beats: Mapping[Task, str]) -> Iterator[Done | None]:
