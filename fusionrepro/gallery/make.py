@@ -138,7 +138,7 @@ def work(task: Task, deadline: float = float("inf"), beats: str = "") -> Done:
         done = Done(task, filled.new, filled.kept, filled.failed, filled.left, provenance=entry.subject.provenance.text, folder=str(entry.folder))
         done.dead = entry.dead()
         if task.preset and done.n and not done.dead:
-            done.means = finite_means(scores(entry, task.metrics, task.preset, task.device))
+            done.means = means_of(scores(entry, task.metrics, task.preset, task.device))
         return done
     except FusionReproError as e:
         return Done(task, error=str(e))
@@ -152,7 +152,7 @@ def _beat(beats: str, n: int) -> None:
             f.write(b"." * n)
 
 
-def finite_means(frame: pd.DataFrame) -> dict[str, float]:
+def means_of(frame: pd.DataFrame) -> dict[str, float]:
     """The mean of every column but `id`."""
     return {k: float(v) for k, v in frame.drop(columns="id").mean().items()}
 

@@ -10,7 +10,7 @@ from fusionrepro.baselines.verify import recorded
 from fusionrepro.registry import Method
 from fusionrepro.training.store import card
 
-__all__ = ["KINDS", "Provenance", "printed_only", "provenance_of", "trained_here"]
+__all__ = ["KINDS", "Provenance", "provenance_of", "trained_here"]
 
 KINDS = ("classic", "published", "trained", "control", "untrained", "printed")
 # Fields of a recipe that change how long a training takes or which of equal trainings it is, not what is trained.
@@ -81,8 +81,3 @@ def _training(recipe: Any, pairs: int) -> dict[str, Any]:
     values = {k: v for k, v in asdict(recipe).items() if k not in beside}
     passes = getattr(recipe, "epochs", 0) * max(1, getattr(recipe, "repeat", 1))
     return {"pairs": pairs, "data": recipe.data, "epochs": passes} | values
-
-
-def printed_only(reason: str) -> Provenance:
-    """A row that stands in print alone."""
-    return Provenance("printed", f"printed by the paper, not rebuilt here: {reason}")
